@@ -1,0 +1,82 @@
+"""``--batch-size -1``: the largest batch that the GPU's memory takes, by measuring small ones."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from utils.log import LOGGER
+
+FALLBACK = 16
+_MEASURED = (1, 2, 4, 8, 16)
+_SHARE = 0.8  # of the free memory; the rest is for the optimizer, the EMA and fragmentation
+_LARGEST = 1024
+
+
+def choose_batch_size(model: nn.Module, imgsz: int, device: torch.device, amp: bool) -> int:
+    """Measure, fit and choose.
+
+    Args:
+        model: on ``device``; not changed.
+        imgsz: training size, px.
+        device: 16 is returned off CUDA.
+        amp: measure in mixed precision.
+    """
+    if device.type != "cuda":
+        LOGGER.info(f"AutoBatch: measures CUDA memory only, using --batch-size {FALLBACK}")
+        return FALLBACK
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    sizes, used = _measure(copy.deepcopy(model), imgsz, device, amp)
+    chosen = largest_batch(sizes, used, free)
+    LOGGER.info(f"AutoBatch: {free / 1e9:.1f} GB free, using --batch-size {chosen}")
+    return chosen
+
+
+def largest_batch(sizes: Sequence[int], used: Sequence[float], free: float) -> int:
+    """Where a straight line through the measurements reaches 80 % of the free memory.
+
+    Args:
+        sizes: batch sizes.
+        used: bytes each took.
+        free: bytes there are.
+
+    Returns:
+        The batch size; 16 when there are too few measurements or the line leads outside 1..1024.
+    """
+    if len(sizes) < 2:
+        return FALLBACK
+    slope, offset = np.polyfit(sizes, used, 1)
+    if slope <= 0:
+        return FALLBACK
+    chosen = int((_SHARE * free - offset) / slope)
+    if 1 <= chosen <= _LARGEST:
+        return chosen
+    LOGGER.warning(f"AutoBatch: the measurements lead to {chosen} images, using {FALLBACK}")
+    return FALLBACK
+
+
+def _measure(model: nn.Module, imgsz: int, device: torch.device, amp: bool) -> tuple[list[int], list[float]]:
+    """Peak bytes of a forward and backward pass at each batch size that fits."""
+    model.train()
+    sizes: list[int] = []
+    used: list[float] = []
+    for size in _MEASURED:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        try:
+            images = torch.zeros(size, 3, imgsz, imgsz, device=device)
+            with torch.autocast("cuda", torch.float16, enabled=amp):
+                levels = model(images)
+            sum(level.float().sum() for level in levels).backward()
+        except torch.OutOfMemoryError:
+            break
+        sizes.append(size)
+        used.append(float(torch.cuda.max_memory_allocated(device) - before))
+        model.zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
+    return sizes, used

@@ -1,0 +1,30 @@
+"""The frame around every script: one line for a user's mistake, an honest exit code, nothing else swallowed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from utils.errors import ProjectError
+from utils.log import setup_logging
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
+
+
+def run_command(command: Callable[[], object]) -> int:
+    """Run a script's main and return its exit code.
+
+    Args:
+        command: called without arguments; a :class:`ProjectError` from it becomes one line on standard error.
+    """
+    setup_logging()
+    try:
+        command()
+    except ProjectError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0

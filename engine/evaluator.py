@@ -1,0 +1,263 @@
+"""Measuring a detector on a loader: the one way, used after every epoch and by ``val.py``.
+
+The model's parameters and buffers are bit for bit the same afterwards: half precision runs under autocast, never by
+converting the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from engine.images import to_network
+from utils.boxes import scale_boxes, xywh2xyxy
+from utils.metrics import ConfusionMatrix, DetectionMetrics, MetricResult
+from utils.nms import non_max_suppression
+from utils.profiling import Profile
+
+LossFunction = Callable[[list[torch.Tensor], torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What counts as a detection: confidence and IoU in 0..1, and how many per image."""
+
+    conf: float = 0.001
+    iou: float = 0.6
+    max_det: int = 300
+
+
+@dataclass(frozen=True)
+class EvaluatedBatch:
+    """One batch with what was found on it, for whoever writes files or draws.
+
+    Attributes:
+        index: number of the batch.
+        images: (B, 3, H, W) in 0..1 as the network saw them.
+        targets: (n, 6) image, class, centre x, y, w, h in px of ``images``.
+        paths: image files.
+        shapes_hw: original (height, width) of each image.
+        detections: per image (n, 6) x1 y1 x2 y2 confidence class in px of ``images``.
+        native: the same boxes in px of the original images.
+    """
+
+    index: int
+    images: torch.Tensor
+    targets: torch.Tensor
+    paths: Sequence[str]
+    shapes_hw: Sequence[tuple[int, int]]
+    detections: list[torch.Tensor]
+    native: list[torch.Tensor]
+
+
+@dataclass
+class EvalResult:
+    """What an evaluation found.
+
+    Attributes:
+        metrics: precision, recall and AP of each class and their means.
+        losses: mean box, obj and cls loss; zeros without a loss function.
+        speed_ms: milliseconds per image of pre-processing, inference and NMS.
+        images: number of images.
+        confusion: matrix, when one was asked for.
+    """
+
+    metrics: MetricResult
+    losses: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    speed_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    images: int = 0
+    confusion: ConfusionMatrix | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def summary(self) -> tuple[float, ...]:
+        """P, R, mAP50, mAP50-95, then box, obj and cls loss."""
+        means = (self.metrics.mp, self.metrics.mr, self.metrics.map50, self.metrics.map)
+        return (*(float(value) for value in means), *self.losses)
+
+
+def evaluate(
+    model: nn.Module,
+    loader: Iterable,
+    *,
+    device: torch.device,
+    nc: int,
+    names: dict[int, str],
+    half: bool = False,
+    thresholds: Thresholds | None = None,
+    single_cls: bool = False,
+    augment: bool = False,
+    hybrid: bool = False,
+    compute_loss: LossFunction | None = None,
+    confusion: bool = False,
+    observers: Sequence[Callable[[EvaluatedBatch], None]] = (),
+    progress: str | None = None,
+) -> EvalResult:
+    """Run a model over a loader and compare what it finds with the labels.
+
+    Args:
+        model: a DetectionModel, or a backend that returns predictions (and raw levels); unchanged afterwards.
+        loader: gives images uint8 (B, 3, H, W), targets (n, 6) normalised, paths, shapes.
+        device: where the model is.
+        nc: number of classes.
+        names: class names by index.
+        half: half precision where the device is CUDA.
+        thresholds: confidence, IoU and number of detections; :class:`Thresholds`' defaults when omitted.
+        single_cls: count every class as class 0.
+        augment: test-time augmentation.
+        hybrid: labels join the predictions with score 1.
+        compute_loss: called with raw levels and normalised targets.
+        confusion: also fill a confusion matrix.
+        observers: called with every batch.
+        progress: text in front of the progress bar; None shows no bar.
+    """
+    limits = thresholds or Thresholds()
+    run = _Run(model, device, half, limits, single_cls, augment, hybrid, compute_loss)
+    metrics = DetectionMetrics(nc=nc, names=names)
+    matrix = ConfusionMatrix(nc=nc) if confusion else None
+    seen = 0
+    with _evaluation_mode(model), torch.no_grad():
+        for index, batch in enumerate(tqdm(loader, desc=progress, disable=progress is None, dynamic_ncols=True)):
+            evaluated, labels = run.batch(index, *batch)
+            for found, wanted in zip(evaluated.native, labels, strict=True):
+                metrics.update(found, wanted)
+                if matrix is not None:
+                    matrix.process_batch(found, wanted)
+            seen += len(labels)
+            for observer in observers:
+                observer(evaluated)
+    result = EvalResult(metrics.compute(), run.mean_losses(), run.speed_ms(seen), seen, matrix)
+    result.notes.extend(_notes(result))
+    return result
+
+
+def _notes(result: EvalResult) -> list[str]:
+    """Why the figures are zero, when they are zero for a reason."""
+    if not result.images:
+        return ["there was no image to evaluate on: all figures are 0"]
+    if not int(result.metrics.instances.sum()):
+        return ["no labels in this split: all figures are 0"]
+    return []
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, whatever mode there was afterwards."""
+    was_training = getattr(model, "training", False)
+    if was_training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            model.train()
+
+
+class _Run:
+    """The steps from a batch to detections in each original image, timed."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        half: bool,
+        limits: Thresholds,
+        single_cls: bool,
+        augment: bool,
+        hybrid: bool,
+        compute_loss: LossFunction | None,
+    ) -> None:
+        self.model, self.device, self.limits = model, device, limits
+        self.single_cls, self.augment, self.hybrid, self.compute_loss = single_cls, augment, hybrid, compute_loss
+        self.half_inputs = bool(getattr(model, "fp16", False))  # a backend that was loaded in half precision
+        self.autocast = half and device.type == "cuda" and not self.half_inputs
+        self.watches = (Profile(), Profile(), Profile())
+        self.losses = torch.zeros(3, device=device)
+        self.batches = 0
+
+    def batch(
+        self, index: int, images: torch.Tensor, targets: torch.Tensor, paths: Sequence[str], shapes: Sequence[Any]
+    ) -> tuple[EvaluatedBatch, list[torch.Tensor]]:
+        """One batch: what was found, and per image the labels (M, 5) class x1 y1 x2 y2 in original px."""
+        prepare, infer, suppress = self.watches
+        with prepare:
+            images = to_network(images, self.device, self.half_inputs)
+            targets = targets.to(self.device)
+        with infer:
+            predictions, levels = self._forward(images)
+        if self.compute_loss is not None and levels is not None:
+            self.losses += self.compute_loss([level.float() for level in levels], targets)[1]
+            self.batches += 1
+        in_px = _targets_in_px(targets, images.shape[-2:])
+        with suppress:
+            detections = self._suppress(predictions.float(), in_px, len(images))
+        frame = images.shape[-2:]
+        native = [_to_original(found, frame, shape) for found, shape in zip(detections, shapes, strict=True)]
+        labels = [_labels_of(in_px, number, frame, shape) for number, shape in enumerate(shapes)]
+        originals = [shape[0] for shape in shapes]
+        return EvaluatedBatch(index, images, in_px, paths, originals, detections, native), labels
+
+    def _forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
+        with torch.autocast(self.device.type, torch.float16, enabled=self.autocast):
+            output = self.model(images, augment=True) if self.augment else self.model(images)
+        if isinstance(output, torch.Tensor):
+            return output, None
+        return output[0], output[1] if len(output) > 1 else None
+
+    def _suppress(self, predictions: torch.Tensor, in_px: torch.Tensor, count: int) -> list[torch.Tensor]:
+        known = [in_px[in_px[:, 0] == number, 1:] for number in range(count)] if self.hybrid else ()
+        detections = non_max_suppression(
+            predictions,
+            self.limits.conf,
+            self.limits.iou,
+            labels=known,
+            multi_label=True,
+            agnostic=self.single_cls,
+            max_det=self.limits.max_det,
+        )
+        return [_as_one_class(found) for found in detections] if self.single_cls else detections
+
+    def mean_losses(self) -> tuple[float, float, float]:
+        """Box, obj and cls loss, averaged over the batches."""
+        box, obj, cls = (self.losses / max(self.batches, 1)).tolist()
+        return box, obj, cls
+
+    def speed_ms(self, images: int) -> tuple[float, float, float]:
+        """Milliseconds per image of the three stages."""
+        prepare, infer, suppress = (1e3 * watch.t / max(images, 1) for watch in self.watches)
+        return prepare, infer, suppress
+
+
+def _as_one_class(detections: torch.Tensor) -> torch.Tensor:
+    merged = detections.clone()
+    merged[:, 5] = 0
+    return merged
+
+
+def _targets_in_px(targets: torch.Tensor, frame: torch.Size) -> torch.Tensor:
+    """(n, 6) targets with their boxes scaled from 0..1 to px of the batch."""
+    height, width = frame
+    return targets * targets.new_tensor([1, 1, width, height, width, height])
+
+
+def _to_original(detections: torch.Tensor, frame: torch.Size, shape: Any) -> torch.Tensor:
+    """(n, 6) detections mapped from the batch's frame into the original image."""
+    original_hw, ratio_pad = shape
+    mapped = detections.clone()
+    scale_boxes(frame, mapped[:, :4], original_hw, ratio_pad)
+    return mapped
+
+
+def _labels_of(in_px: torch.Tensor, number: int, frame: torch.Size, shape: Any) -> torch.Tensor:
+    """(M, 5) labels of one image: class x1 y1 x2 y2 in original px."""
+    original_hw, ratio_pad = shape
+    rows = in_px[in_px[:, 0] == number]
+    corners = xywh2xyxy(rows[:, 2:6])
+    scale_boxes(frame, corners, original_hw, ratio_pad)
+    return torch.cat((rows[:, 1:2], corners), 1)

@@ -1,0 +1,38 @@
+"""From a loader's batch to what a network takes; the same for training and evaluation."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+_WHITE = 255.0  # largest value of an 8-bit pixel
+
+
+def to_network(images: torch.Tensor, device: torch.device, half: bool = False) -> torch.Tensor:
+    """Move a batch to the device and scale it to 0..1.
+
+    Args:
+        images: (B, 3, H, W) uint8.
+        device: where the network is.
+        half: float16 instead of float32.
+    """
+    moved = images.to(device, non_blocking=True)
+    return (moved.half() if half else moved.float()).div_(_WHITE)
+
+
+def resize_to(images: torch.Tensor, size: int, stride: int) -> torch.Tensor:
+    """Resize a batch so that its longer side is ``size``, then both sides up to the stride, bilinearly.
+
+    Args:
+        images: (B, 3, H, W) floating point.
+        size: px.
+        stride: px, what both sides must divide by.
+    """
+    height, width = images.shape[-2:]
+    factor = size / max(height, width)
+    if factor == 1:
+        return images
+    new_hw = [-(-side * factor // stride) * stride for side in (height, width)]
+    return nn.functional.interpolate(
+        images, size=[int(side) for side in new_hw], mode="bilinear", align_corners=False
+    )

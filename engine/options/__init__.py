@@ -1,0 +1,5 @@
+"""The options of every command: ``train.py``, ``val.py`` and ``detect.py`` hold one dataclass each.
+
+``base.py`` turns a dataclass into a command line and into the keywords of ``run()``.
+Nothing here imports torch, so that ``--help`` answers at once.
+"""

@@ -1,0 +1,117 @@
+"""From a dataclass to a command line: one field is one flag, one keyword of ``run()`` and one line of ``opt.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from utils.errors import OptionError
+
+
+def flag(
+    default: Any,
+    help: str,  # noqa: A002 - argparse's word, and the one a reader looks for
+    *,
+    names: tuple[str, ...] = (),
+    later: str | None = None,
+    **settings: Any,
+) -> Any:
+    """Declare a field that is also a command-line flag.
+
+    Args:
+        default: value when the flag is not given; its type is the flag's type (None means text).
+            False makes a switch without a value; a list is copied for each use.
+        help: one line for ``--help``.
+        names: flag names; derived from the field's name when omitted.
+        later: set for a flag that is accepted but not working yet: what it would do. Using it is an error.
+        **settings: passed on to ``argparse.add_argument`` (``type``, ``nargs``, ``const``, ``choices``, ...).
+    """
+    metadata = {"help": help, "names": names, "later": later, "settings": settings}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass
+class Options:
+    """Base of each command's options; subclasses only list fields."""
+
+    @classmethod
+    def parse(cls, argv: Sequence[str] | None = None, description: str | None = None) -> Self:
+        """Read a command line (``sys.argv`` when None); a wrong one prints what is wrong and exits with code 2."""
+        parser = cls.parser(description)
+        options = cls(**vars(parser.parse_args(argv)))
+        try:
+            options.validate()
+        except OptionError as error:
+            parser.error(str(error))
+        return options
+
+    @classmethod
+    def parser(cls, description: str | None = None) -> argparse.ArgumentParser:
+        """The argparse parser that the fields describe."""
+        parser = argparse.ArgumentParser(
+            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        for field in dataclasses.fields(cls):
+            _add_argument(parser, field)
+        return parser
+
+    @classmethod
+    def from_kwargs(cls, **kwargs: Any) -> Self:
+        """Build from keywords, as ``run(**kwargs)`` receives them.
+
+        Raises:
+            OptionError: when a keyword is unknown (with the closest known ones) or asks for what does not work yet.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in kwargs:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=3)
+                hint = f"; did you mean {' or '.join(close)}?" if close else ""
+                raise OptionError(f"unknown option {name!r}{hint}")
+        options = cls(**kwargs)
+        options.validate()
+        return options
+
+    def validate(self) -> None:
+        """Check values against each other; subclasses extend it.
+
+        Raises:
+            OptionError: naming the flag.
+        """
+        for field in dataclasses.fields(self):
+            later = field.metadata.get("later")
+            if later and getattr(self, field.name) != _default_of(field):
+                raise OptionError(f"{_flag_names(field)[0]} ({later}) is not available yet")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options by name, for ``opt.yaml`` and checkpoints."""
+        return dataclasses.asdict(self)
+
+
+def _default_of(field: dataclasses.Field) -> Any:
+    return field.default_factory() if field.default is dataclasses.MISSING else field.default
+
+
+def _flag_names(field: dataclasses.Field) -> tuple[str, ...]:
+    return field.metadata["names"] or (f"--{field.name.replace('_', '-')}",)
+
+
+def _add_argument(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+    default, settings = _default_of(field), dict(field.metadata["settings"])
+    text = field.metadata["help"].replace("%", "%%")
+    if field.metadata["later"]:
+        text += " (not available yet)"
+    if default is False and "nargs" not in settings:
+        settings.setdefault("action", "store_true")
+    elif "action" not in settings and "type" not in settings:
+        sample = default[0] if isinstance(default, list) and default else default
+        settings["type"] = str if sample is None or isinstance(sample, (bool, list)) else type(sample)
+    if isinstance(default, list):
+        settings.setdefault("nargs", "+")
+    parser.add_argument(*_flag_names(field), dest=field.name, default=default, help=text, **settings)

@@ -1,0 +1,79 @@
+"""The flags of ``detect.py``: one field is one flag and one keyword of ``detect.run()``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.options.base import Options, flag
+from utils.errors import OptionError
+
+SAVE_FORMATS = (0, 1)
+
+
+@dataclass
+class DetectOptions(Options):
+    """Options of a detection run."""
+
+    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints; several vote together")
+    source: str = flag("data/images", "picture, video, folder, pattern, or .txt list of paths")
+    data: str = flag("", "data set YAML with the class names, for weights that have none")
+    imgsz: list[int] = flag(
+        [640], "image size, px: a side, or height and width", names=("--imgsz", "--img", "--img-size")
+    )
+    conf_thres: float = flag(0.25, "confidence that a detection must have, 0 to 1")
+    iou_thres: float = flag(0.45, "IoU above which the less confident of two boxes goes, 0 to 1")
+    max_det: int = flag(1000, "detections kept per image")
+    device: str = flag("", "cpu, mps, or a GPU's number; '' takes the first GPU, else the CPU")
+    view_img: bool = flag(False, "show the annotated pictures in a window")
+    save_txt: bool = flag(False, "write detections as label files")
+    save_format: int = flag(0, "their boxes: 0 for centre and size, 1 for two corners", choices=SAVE_FORMATS)
+    save_csv: bool = flag(False, "write detections into predictions.csv")
+    save_conf: bool = flag(False, "add the confidence to the label files")
+    save_crop: bool = flag(False, "save a picture of each detection, by class")
+    nosave: bool = flag(False, "do not save annotated pictures and videos")
+    classes: list[int] | None = flag(None, "keep these class numbers only", nargs="+", type=int)
+    agnostic_nms: bool = flag(False, "let boxes of different classes suppress each other")
+    augment: bool = flag(False, "test-time augmentation")
+    visualize: bool = flag(False, "save a picture and an array of each layer's feature maps")
+    update: bool = flag(False, "strip the weights files of what only training needs, in place")
+    project: str = flag("runs/detect", "folder of the runs")
+    name: str = flag("exp", "name of this run, counted up when it exists")
+    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+    line_thickness: int = flag(3, "width of the boxes' lines, px")
+    hide_labels: bool = flag(False, "draw boxes without labels")
+    hide_conf: bool = flag(False, "leave the confidence out of the labels")
+    half: bool = flag(False, "half precision (CUDA)")
+    dnn: bool = flag(False, "OpenCV DNN for ONNX files", later="inference with OpenCV DNN")
+    vid_stride: int = flag(1, "take every n-th frame of a video")
+
+    def validate(self) -> None:
+        """Check single values; see :meth:`Options.validate`."""
+        super().validate()
+        for name in ("conf_thres", "iou_thres"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a number from 0 to 1")
+        for name in ("max_det", "line_thickness", "vid_stride"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a number from 1")
+        if self.save_format not in SAVE_FORMATS:
+            raise OptionError(f"--save-format {self.save_format}: expected 0 or 1")
+        sides = self.image_size()
+        if min(sides) < 1:
+            raise OptionError(f"--imgsz {' '.join(map(str, sides))}: expected numbers from 1")
+        if not self.weight_files():
+            raise OptionError("--weights: expected at least one file")
+
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in px; one number counts for both.
+
+        Raises:
+            OptionError: when there are more than two.
+        """
+        sides = [self.imgsz] if isinstance(self.imgsz, int) else list(self.imgsz)
+        if len(sides) not in (1, 2):
+            raise OptionError(f"--imgsz {' '.join(map(str, sides))}: expected a side, or height and width")
+        return sides[0], sides[-1]
+
+    def weight_files(self) -> list[str]:
+        """The weights as a list, which callers of ``run`` may give as a single path."""
+        return [str(file) for file in (self.weights if isinstance(self.weights, (list, tuple)) else [self.weights])]

@@ -1,0 +1,52 @@
+"""The flags of ``val.py``: one field is one flag and one keyword of ``val.run()``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.options.base import Options, flag
+from utils.errors import OptionError
+
+TASKS = ("val", "train", "test", "speed", "study")
+
+
+@dataclass
+class ValOptions(Options):
+    """Options of a validation run."""
+
+    data: str = flag("data/coco128.yaml", "data set YAML")
+    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints; several vote together")
+    batch_size: int = flag(32, "images a batch")
+    imgsz: int = flag(640, "image size, px", names=("--imgsz", "--img", "--img-size"))
+    conf_thres: float = flag(0.001, "confidence that a detection must have, 0 to 1")
+    iou_thres: float = flag(0.6, "IoU above which the less confident of two boxes goes, 0 to 1")
+    max_det: int = flag(300, "detections kept per image")
+    task: str = flag("val", "split to validate on, or speed, or study (all sizes)", choices=TASKS)
+    device: str = flag("", "cpu, mps, or a GPU's number; '' takes the first GPU, else the CPU")
+    workers: int = flag(8, "processes that load images")
+    single_cls: bool = flag(False, "treat all classes as one")
+    augment: bool = flag(False, "test-time augmentation")
+    verbose: bool = flag(False, "a table row for every class, however many")
+    save_txt: bool = flag(False, "write detections as label files")
+    save_hybrid: bool = flag(False, "let the labels join the detections in those files")
+    save_conf: bool = flag(False, "add the confidence to those files")
+    save_json: bool = flag(False, "write detections as COCO JSON")
+    project: str = flag("runs/val", "folder of the runs")
+    name: str = flag("exp", "name of this run, counted up when it exists")
+    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+    half: bool = flag(False, "half precision (CUDA)")
+    dnn: bool = flag(False, "OpenCV DNN for ONNX files", later="inference with OpenCV DNN")
+
+    def validate(self) -> None:
+        """Check single values; see :meth:`Options.validate`."""
+        super().validate()
+        for name in ("conf_thres", "iou_thres"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a number from 0 to 1")
+        for name in ("batch_size", "imgsz", "max_det"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a number from 1")
+        if self.workers < 0:
+            raise OptionError(f"--workers {self.workers}: expected a number from 0")
+        if self.task not in TASKS:
+            raise OptionError(f"--task {self.task!r}: expected one of {', '.join(TASKS)}")

@@ -1,0 +1,70 @@
+"""The folder of a run: where each file goes, and writing checkpoints into it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import Checkpoint, write_checkpoint
+from utils.yaml_io import yaml_save
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside ``runs/train/exp``."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: str | Path) -> RunFolder:
+        """Make the folder and the one for weights."""
+        folder = cls(Path(root))
+        folder.weights.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.root / "weights"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint of the last epoch, with all that training needs to go on."""
+        return self.weights / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint of the best epoch."""
+        return self.weights / "best.pt"
+
+    @property
+    def csv(self) -> Path:
+        """Figures of every epoch."""
+        return self.root / "results.csv"
+
+    def write_settings(self, options: Mapping[str, Any], hyp: Mapping[str, float]) -> None:
+        """Write ``hyp.yaml`` (before any scaling) and ``opt.yaml`` (all options, with ``hyp`` and ``save_dir``)."""
+        yaml_save(self.root / "hyp.yaml", dict(hyp))
+        yaml_save(self.root / "opt.yaml", {**options, "hyp": dict(hyp), "save_dir": str(self.root)})
+
+    def write_epoch(self, checkpoint: Checkpoint, *, best: bool, period: int) -> None:
+        """Write ``last.pt``, and where asked for ``best.pt`` and ``epoch<n>.pt``.
+
+        Args:
+            checkpoint: of the epoch that has just ended.
+            best: also write it as the best one.
+            period: also keep it when this divides its epoch; below 1 keeps none.
+        """
+        write_checkpoint(self.last, checkpoint)
+        if best:
+            write_checkpoint(self.best, checkpoint)
+        if period > 0 and checkpoint.epoch % period == 0:
+            write_checkpoint(self.weights / f"epoch{checkpoint.epoch}.pt", checkpoint)
+
+
+def timestamp() -> str:
+    """Now, as a checkpoint records it."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

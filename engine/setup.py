@@ -1,0 +1,229 @@
+"""From options to the parts of a training run: hyperparameters, model, starting weights, loaders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.options.train import TrainOptions
+from models.checkpoint import Checkpoint, read_checkpoint
+from models.transfer import transfer_weights
+from models.yolo import DetectionModel
+from utils.autoanchor import check_anchors
+from utils.datasets.batching import create_dataloader
+from utils.datasets.config import check_dataset
+from utils.errors import ConfigError
+from utils.log import LOGGER
+from utils.paths import check_yaml, find_weights
+from utils.sizes import check_img_size
+from utils.yaml_io import yaml_load
+
+HYPERPARAMETERS = (
+    *("lr0", "lrf", "momentum", "weight_decay", "warmup_epochs", "warmup_momentum", "warmup_bias_lr"),
+    *("box", "cls", "cls_pw", "obj", "obj_pw", "iou_t", "anchor_t", "fl_gamma"),
+    *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"),
+    *("flipud", "fliplr", "mosaic", "mixup", "copy_paste"),
+)
+OPTIONAL_HYPERPARAMETERS = ("anchors",)
+
+_SMALLEST_GRID = 32  # px, the stride that image sizes divide by at least
+
+
+@dataclass(frozen=True)
+class Names:
+    """The classes of a run."""
+
+    nc: int
+    names: dict[int, str]
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], single_cls: bool) -> Names:
+        """Classes of a data set, or the one class ``item``."""
+        if single_cls:
+            return cls(1, {0: "item"})
+        return cls(int(data["nc"]), dict(data["names"]))
+
+
+def load_hyperparameters(source: str | Path | Mapping[str, Any]) -> dict[str, float]:
+    """Read and check hyperparameters.
+
+    Args:
+        source: a YAML file (found by name below ``data/``) or a mapping.
+
+    Raises:
+        ConfigError: naming the file and the entries that are missing or no numbers.
+    """
+    if isinstance(source, Mapping):
+        title, values = "hyperparameters", dict(source)
+    else:
+        title = check_yaml(str(source))
+        values = yaml_load(title)
+    missing = [name for name in HYPERPARAMETERS if name not in values]
+    if missing:
+        raise ConfigError(f"{title}: missing {', '.join(missing)}; copy data/hyps/hyp.scratch-low.yaml and change that")
+    wrong = [name for name, value in values.items() if isinstance(value, bool) or not isinstance(value, (int, float))]
+    if wrong:
+        raise ConfigError(f"{title}: {', '.join(f'{name}: {values[name]!r}' for name in wrong)}: expected numbers")
+    unknown = [name for name in values if name not in HYPERPARAMETERS + OPTIONAL_HYPERPARAMETERS]
+    if unknown:
+        LOGGER.warning(f"{title}: nothing reads {', '.join(unknown)}")
+    return values
+
+
+def load_start(weights: str) -> Checkpoint | None:
+    """The checkpoint to start from, None for ''.
+
+    Raises:
+        ConfigError: when there is no such file or it is no ``.pt``.
+    """
+    if not weights:
+        return None
+    path = find_weights(weights)
+    if path.suffix != ".pt":
+        raise ConfigError(f"--weights {weights}: training starts from a .pt checkpoint")
+    return read_checkpoint(path)
+
+
+def build_model(options: TrainOptions, classes: Names, hyp: Mapping[str, float]) -> DetectionModel:
+    """Build what ``--cfg`` or the checkpoint says, with the data's classes, and put the checkpoint's weights in.
+
+    A tensor goes over when name and shape agree. So do the anchors, when the levels' strides agree as well: a block
+    inserted into a trained network then changes nothing until the first step. AutoAnchor may replace them later.
+    """
+    start = load_start(options.weights)
+    if not options.cfg and start is None:
+        raise ConfigError("nothing to build: give --cfg with a model YAML, or --weights with a checkpoint")
+    config = check_yaml(options.cfg) if options.cfg else start.meta.yaml
+    anchors = hyp.get("anchors")
+    model = DetectionModel(config, ch=3, nc=classes.nc, anchors=round(anchors) if anchors else None)
+    if start is not None:
+        exclude = () if _same_strides(start, model) else (".anchors",)
+        LOGGER.info(f"{options.weights}: {transfer_weights(start.model, model, exclude)}")
+    model.names = dict(classes.names)
+    return model
+
+
+def _same_strides(start: Checkpoint, model: DetectionModel) -> bool:
+    """Whether anchors, which are kept in units of their level's stride, mean the same in both."""
+    return [float(stride) for stride in start.meta.stride] == [float(stride) for stride in model.stride]
+
+
+def freeze_layers(model: DetectionModel, freeze: Sequence[int]) -> list[str]:
+    """Take layers out of training.
+
+    Args:
+        model: changed in place.
+        freeze: one number N means the layers 0 to N-1, several mean those layers.
+
+    Returns:
+        Names of the frozen parameters.
+
+    Raises:
+        ConfigError: when the model has no such layer.
+    """
+    layers = range(freeze[0]) if len(freeze) == 1 else freeze
+    if layers and max(layers) >= len(model.model):
+        raise ConfigError(f"--freeze {' '.join(map(str, freeze))}: the model has the layers 0 to {len(model.model) - 1}")
+    prefixes = tuple(f"model.{number}." for number in layers)
+    frozen = []
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(prefixes) if prefixes else True)
+        if not parameter.requires_grad:
+            frozen.append(name)
+    if len(frozen) == sum(1 for _ in model.parameters()):
+        raise ConfigError(f"--freeze {' '.join(map(str, freeze))} leaves nothing to train")
+    return frozen
+
+
+def grid_size(model: nn.Module) -> int:
+    """Largest stride, at least 32: what image sizes must divide by."""
+    return max(int(model.stride.max()), _SMALLEST_GRID)
+
+
+def training_size(model: nn.Module, imgsz: int) -> int:
+    """Image size that the model can work with, px: a multiple of its grid and at least two cells."""
+    grid = grid_size(model)
+    return check_img_size(imgsz, grid, floor=grid * 2)
+
+
+@dataclass
+class Loaders:
+    """What a run reads: batches to train on, the data set behind them, batches to validate on."""
+
+    train: Any
+    dataset: Any
+    val: Any
+
+
+def build_loaders(
+    options: TrainOptions, data: Mapping[str, Any], hyp: Mapping[str, float], *, imgsz: int, stride: int, batch_size: int
+) -> Loaders:
+    """Make the loaders of a run; validation takes batches twice as large, as it keeps no gradients."""
+    train, dataset = create_dataloader(
+        data["train"],
+        imgsz,
+        batch_size,
+        stride,
+        single_cls=options.single_cls,
+        hyp=hyp,
+        augment=True,
+        cache=options.cache or False,
+        rect=options.rect,
+        workers=options.workers,
+        prefix="train: ",
+        shuffle=not options.rect,
+        seed=options.seed,
+    )
+    val, _ = create_dataloader(
+        data["val"],
+        imgsz,
+        batch_size * 2,
+        stride,
+        single_cls=options.single_cls,
+        hyp=hyp,
+        cache=options.cache if options.cache and not options.noval else False,
+        rect=True,
+        pad=0.5,
+        workers=options.workers,
+        prefix="val: ",
+    )
+    return Loaders(train, dataset, val)
+
+
+def load_data(options: TrainOptions) -> dict[str, Any]:
+    """Read the data set's YAML and find its images."""
+    return check_dataset(options.data)
+
+
+def fit_anchors(model: DetectionModel, dataset: Any, hyp: Mapping[str, float], imgsz: int, enabled: bool) -> None:
+    """Let AutoAnchor check the anchors, then round all of the model through float16, as saving will.
+
+    Args:
+        model: changed in place.
+        dataset: the training images' labels and sizes.
+        hyp: for the threshold ``anchor_t``.
+        imgsz: training size, px.
+        enabled: False leaves the anchors alone.
+
+    Raises:
+        ConfigError: when the anchors are placeholders and stay so.
+    """
+    if enabled:
+        before = model.model[-1].anchors.clone()
+        check_anchors(dataset, model, thr=hyp["anchor_t"], imgsz=imgsz)
+        if not torch.equal(before, model.model[-1].anchors.to(before)):
+            LOGGER.info("AutoAnchor replaced the anchors the model started with")
+    if float(model.model[-1].anchors.min()) <= 0:
+        raise ConfigError("the model has no anchors yet (its YAML gives only their number): leave out --noautoanchor")
+    model.half().float()
+
+
+def is_finite(values: Sequence[float]) -> bool:
+    """Whether every number is neither infinite nor NaN."""
+    return all(math.isfinite(value) for value in values)

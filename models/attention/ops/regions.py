@@ -1,0 +1,125 @@
+"""Cutting a map into regions and putting it together again.
+
+Shape letters: B images, C channels, H x W tokens of the map, R regions, T tokens of a region.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def ceil_div(value: int, divisor: int) -> int:
+    """Whole-number division, rounded up."""
+    return (value + divisor - 1) // divisor
+
+
+class RegionGrid(NamedTuple):
+    """How a map of ``height`` x ``width`` tokens lies in ``rows`` x ``cols`` equal regions.
+
+    Regions count row by row from the top left. Together they may reach beyond the map at the bottom and the right;
+    what lies there is padding.
+    """
+
+    height: int
+    width: int
+    rows: int
+    cols: int
+    region_h: int
+    region_w: int
+
+    @classmethod
+    def of(cls, height: int, width: int, n_win: int) -> RegionGrid:
+        """``n_win`` regions a side, their size rounded up; a side below ``n_win`` tokens gets a region per token."""
+        rows, cols = min(n_win, height), min(n_win, width)
+        return cls(height, width, rows, cols, ceil_div(height, rows), ceil_div(width, cols))
+
+    @classmethod
+    def of_region_size(cls, height: int, width: int, region_h: int, region_w: int) -> RegionGrid:
+        """As many regions of the given size as it takes to cover the map."""
+        return cls(height, width, ceil_div(height, region_h), ceil_div(width, region_w), region_h, region_w)
+
+    @property
+    def regions(self) -> int:
+        """R, regions in all, those of padding alone included."""
+        return self.rows * self.cols
+
+    @property
+    def tokens(self) -> int:
+        """T, tokens of one region, padding included."""
+        return self.region_h * self.region_w
+
+    @property
+    def padded_hw(self) -> tuple[int, int]:
+        """Height and width of all regions together."""
+        return self.rows * self.region_h, self.cols * self.region_w
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether the regions reach beyond the map."""
+        return self.padded_hw != (self.height, self.width)
+
+    @property
+    def filled_regions(self) -> int:
+        """Regions with at least one token of the map."""
+        return ceil_div(self.height, self.region_h) * ceil_div(self.width, self.region_w)
+
+
+def pad_to_grid(x: Tensor, grid: RegionGrid) -> Tensor:
+    """Add zeros below and to the right until the map fills its regions.
+
+    Args:
+        x: (B, C, H, W).
+        grid: the regions of an H x W map.
+    """
+    if not grid.is_padded:
+        return x
+    padded_h, padded_w = grid.padded_hw
+    return F.pad(x, (0, padded_w - grid.width, 0, padded_h - grid.height))
+
+
+def to_regions(x: Tensor, grid: RegionGrid) -> Tensor:
+    """Cut a map into regions, padding it with zeros where it does not fill them.
+
+    Args:
+        x: (B, C, H, W).
+        grid: the regions of an H x W map.
+
+    Returns:
+        (B, R, T, C); the inverse is :func:`from_regions`.
+    """
+    batch, channels = x.shape[:2]
+    cut = pad_to_grid(x, grid).reshape(batch, channels, grid.rows, grid.region_h, grid.cols, grid.region_w)
+    # (B, C, rows, h, cols, w) -> (B, rows, cols, h, w, C) -> (B, R, T, C)
+    return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid.regions, grid.tokens, channels)
+
+
+def from_regions(regions: Tensor, grid: RegionGrid) -> Tensor:
+    """Put regions together to a map and cut the padding off.
+
+    Args:
+        regions: (B, R, T, C), as :func:`to_regions` gives them.
+        grid: the regions of an H x W map.
+
+    Returns:
+        (B, C, H, W).
+    """
+    batch, channels = regions.shape[0], regions.shape[-1]
+    padded_h, padded_w = grid.padded_hw
+    laid = regions.reshape(batch, grid.rows, grid.cols, grid.region_h, grid.region_w, channels)
+    # (B, rows, cols, h, w, C) -> (B, C, rows, h, cols, w) -> (B, C, H, W)
+    whole = laid.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, padded_h, padded_w)
+    return whole[:, :, : grid.height, : grid.width]
+
+
+def real_tokens(grid: RegionGrid, device: torch.device) -> Tensor:
+    """Which tokens of which region belong to the map: (R, T) bool, False for padding."""
+    padded_h, padded_w = grid.padded_hw
+    in_rows = torch.arange(padded_h, device=device) < grid.height
+    in_cols = torch.arange(padded_w, device=device) < grid.width
+    inside = in_rows[:, None] & in_cols[None, :]
+    cut = inside.reshape(grid.rows, grid.region_h, grid.cols, grid.region_w)
+    return cut.permute(0, 2, 1, 3).reshape(grid.regions, grid.tokens)

@@ -1,0 +1,1 @@
+"""Ways to run a trained detector. ``multi.py`` holds the wrapper that scripts use, by weights file."""

@@ -1,0 +1,136 @@
+"""Checkpoints of our own: plain data that ``torch.load(weights_only=True)`` reads, written so that none is ever half.
+
+A file is one dict: ``format epoch best_fitness model ema updates optimizer opt git date meta extra``. ``model`` and
+``ema`` are state dicts; ``meta`` says how to build the network around them; ``extra`` holds what exact resuming needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from models.yolo import DetectionModel
+from utils.errors import CheckpointError, ConfigError
+from utils.stripping import strip_optimizer
+from utils.weights_file import load_plain, save_atomically
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ModelMeta:
+    """What is needed, beside the tensors, to build a network and name its classes."""
+
+    yaml: dict[str, Any]
+    names: dict[int, str]
+    nc: int
+    stride: list[float]
+    hyp: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, model: DetectionModel) -> Self:
+        """The metadata of a built model."""
+        names = {int(index): str(name) for index, name in model.names.items()}
+        return cls(model.yaml, names, model.nc, [float(stride) for stride in model.stride], model.hyp)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One weights file in memory; see the module for what each part means."""
+
+    model: dict[str, torch.Tensor]
+    meta: ModelMeta
+    ema: dict[str, torch.Tensor] | None = None
+    epoch: int = -1
+    best_fitness: float | None = None
+    updates: int | None = None
+    optimizer: dict[str, Any] | None = None
+    opt: dict[str, Any] = field(default_factory=dict)
+    git: dict[str, Any] | None = None
+    date: str | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The tensors to predict with: the moving average where there is one."""
+        return self.model if self.ema is None else self.ema
+
+
+def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint to a temporary file beside ``path``, sync it, then put it in place.
+
+    A crash leaves either the old file or the new one, never a part.
+    """
+    content = {name: getattr(checkpoint, name) for name in checkpoint.__dataclass_fields__}
+    content["meta"] = {name: getattr(checkpoint.meta, name) for name in checkpoint.meta.__dataclass_fields__}
+    save_atomically({"format": FORMAT, **content}, path)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint; nothing in the file can run code.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, not a checkpoint, or holds more than plain data.
+    """
+    source = Path(path)
+    return _checked(load_plain(source), source)
+
+
+def _checked(content: Any, source: Path) -> Checkpoint:
+    """A file's content as a Checkpoint, after looking at each part."""
+    if not isinstance(content, Mapping) or not isinstance(content.get("meta"), Mapping):
+        raise CheckpointError(f"{source}: is a PyTorch file, but no checkpoint of this project (no `meta` inside)")
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{source}: has format {content.get('format')!r}; this version reads {FORMAT}")
+    if not _is_state_dict(content.get("model")):
+        raise CheckpointError(f"{source}: `model` must be a dict of tensors")
+    if content.get("ema") is not None and not _is_state_dict(content["ema"]):
+        raise CheckpointError(f"{source}: `ema` must be a dict of tensors or None")
+    meta = content["meta"]
+    try:
+        known = {name: meta[name] for name in ModelMeta.__dataclass_fields__}
+        parts = {name: content[name] for name in Checkpoint.__dataclass_fields__ if name != "meta"}
+    except KeyError as error:
+        raise CheckpointError(f"{source}: lacks {error}") from error
+    if not isinstance(known["yaml"], dict) or not isinstance(known["names"], dict):
+        raise CheckpointError(f"{source}: `meta` must hold the model's yaml and names as dicts")
+    return Checkpoint(meta=ModelMeta(**known), **parts)
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def model_from_checkpoint(checkpoint: Checkpoint, ema: bool = True) -> DetectionModel:
+    """Build the network that a checkpoint describes, with its weights, in float32 and evaluation mode.
+
+    Args:
+        checkpoint: what :func:`read_checkpoint` gave.
+        ema: take the moving average rather than the raw weights, where there is one.
+
+    Raises:
+        CheckpointError: when the tensors do not fit the description.
+    """
+    meta = checkpoint.meta
+    weights = checkpoint.weights if ema else checkpoint.model
+    try:
+        model = DetectionModel(meta.yaml, nc=meta.nc)
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    except (ConfigError, RuntimeError) as error:
+        raise CheckpointError(f"the checkpoint does not fit its own description: {_first_line(error)}") from error
+    model.names = dict(meta.names)
+    model.hyp = meta.hyp
+    return model.float().eval()
+
+
+def strip_checkpoint(path: str | Path, out: str | Path | None = None) -> None:
+    """Keep what prediction needs: the moving average in fp16 as ``model``, epoch -1, no optimizer."""
+    strip_optimizer(path, out or "")

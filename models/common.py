@@ -1,0 +1,52 @@
+"""Names that YOLOv5 users import from here: every block that a model YAML can use, and the inference wrapper.
+
+The blocks live in ``models/layers/`` by family, the attention modules in ``models/attention/``, one idea a file, the
+wrapper in ``models/backends/``.
+"""
+
+from models.attention.biformer import BiFormerBlock, C3BiFormer
+from models.attention.bra import BiLevelRoutingAttention
+from models.backends.multi import DetectMultiBackend
+from models.layers.conv import (
+    Conv,
+    CrossConv,
+    DWConv,
+    DWConvTranspose2d,
+    Focus,
+    GhostBottleneck,
+    GhostConv,
+    autopad,
+)
+from models.layers.csp import C3, C3SPP, C3TR, Bottleneck, BottleneckCSP, C3Ghost, C3x
+from models.layers.pooling import SPP, SPPF
+from models.layers.reshape import Concat, Contract, Expand
+from models.layers.transformer import TransformerBlock, TransformerLayer
+
+__all__ = [
+    "C3",
+    "C3SPP",
+    "C3TR",
+    "SPP",
+    "SPPF",
+    "BiFormerBlock",
+    "BiLevelRoutingAttention",
+    "Bottleneck",
+    "BottleneckCSP",
+    "C3BiFormer",
+    "C3Ghost",
+    "C3x",
+    "Concat",
+    "Contract",
+    "Conv",
+    "CrossConv",
+    "DWConv",
+    "DWConvTranspose2d",
+    "DetectMultiBackend",
+    "Expand",
+    "Focus",
+    "GhostBottleneck",
+    "GhostConv",
+    "TransformerBlock",
+    "TransformerLayer",
+    "autopad",
+]

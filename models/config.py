@@ -1,0 +1,230 @@
+"""Model YAML -> checked, immutable description. A YAML is data: words come from closed lists, nothing is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models.layers.activations import parse_activation
+from utils.errors import ConfigError
+from utils.paths import check_yaml
+from utils.yaml_io import yaml_load
+
+IMAGE = -1  # the index that stands for the network's input in Row.sources
+_WORDS = {"None": None, "none": None, "True": True, "true": True, "False": False, "false": False}
+_TEXTS = frozenset({"nearest", "nearest-exact", "linear", "bilinear", "bicubic", "area"})  # modes of resizing
+_LARGEST = 1 << 16  # no width, kernel or repeat count of a real network comes near it
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of ``backbone`` or ``head``.
+
+    Attributes:
+        index: number of the layer, counted from 0 over both lists.
+        where: how messages name the row.
+        sources: absolute indices of the layers it reads, :data:`IMAGE` for the network's input.
+        source_field: ``from`` as the file gives it.
+        repeats: count before the depth multiple.
+        module: name in the registry.
+        args: values with names and literals already resolved.
+    """
+
+    index: int
+    where: str
+    sources: tuple[int, ...]
+    source_field: int | list[int]
+    repeats: int
+    module: str
+    args: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model YAML after checking.
+
+    Attributes:
+        anchors: one tuple of (w, h, w, h, ...) in pixels per level, or a whole number: that many per level, yet to
+            be found.
+        activation: text of the default activation, None for SiLU.
+    """
+
+    name: str
+    nc: int
+    depth_multiple: float
+    width_multiple: float
+    channel_multiple: int
+    anchors: int | tuple[tuple[float, ...], ...]
+    activation: str | None
+    ch: int
+    inplace: bool
+    rows: tuple[Row, ...]
+
+    @property
+    def anchors_per_level(self) -> int:
+        """How many anchors the head has at each place."""
+        return self.anchors if isinstance(self.anchors, int) else len(self.anchors[0]) // 2
+
+
+def load_model_yaml(cfg: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Read a model description.
+
+    Args:
+        cfg: a path or name of a YAML file, or its content.
+
+    Returns:
+        The content as a new dict, and the name that messages use.
+    """
+    if isinstance(cfg, Mapping):
+        return dict(cfg), str(cfg.get("yaml_file", "model dict"))
+    path = check_yaml(cfg)
+    return yaml_load(path), Path(path).name
+
+
+def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelConfig:
+    """Check a model description and resolve its rows.
+
+    Raises:
+        ConfigError: naming the file and the key or row.
+    """
+    for key in ("backbone", "head"):
+        if not isinstance(content.get(key), list) or not content[key]:
+            raise ConfigError(f"{name}: `{key}` must be a list of [from, number, module, args] rows")
+    nc = _whole(content.get("nc", 80), f"{name}: nc", low=1)
+    anchors = _parse_anchors(content.get("anchors"), f"{name}: anchors")
+    activation = content.get("activation")
+    if activation is not None:
+        try:
+            parse_activation(str(activation))
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    names = {"nc": nc, "anchors": anchors}
+    raw_rows = [("backbone", row) for row in content["backbone"]] + [("head", row) for row in content["head"]]
+    rows = []
+    for index, (section, raw) in enumerate(raw_rows):
+        place = index if section == "backbone" else index - len(content["backbone"])
+        rows.append(_parse_row(raw, index, f"{name}: {section} row {place} (layer {index}) {_shorten(raw)}", names))
+    return ModelConfig(
+        name=name,
+        nc=nc,
+        depth_multiple=_positive(content.get("depth_multiple", 1.0), f"{name}: depth_multiple"),
+        width_multiple=_positive(content.get("width_multiple", 1.0), f"{name}: width_multiple"),
+        channel_multiple=_whole(content.get("channel_multiple") or 8, f"{name}: channel_multiple", low=1),
+        anchors=anchors,
+        activation=None if activation is None else str(activation),
+        ch=_whole(content.get("ch", 3), f"{name}: ch", low=1),
+        inplace=bool(content.get("inplace", True)),
+        rows=tuple(rows),
+    )
+
+
+def _parse_row(raw: Any, index: int, where: str, names: Mapping[str, Any]) -> Row:
+    if not isinstance(raw, (list, tuple)) or len(raw) != 4:
+        raise ConfigError(f"{where}: expected four elements, [from, number, module, args]")
+    source_field, repeats, module, args = raw
+    if not isinstance(module, str):
+        raise ConfigError(f"{where}: the module must be a name, found {module!r}")
+    if not isinstance(args, (list, tuple)):
+        raise ConfigError(f"{where}: args must be a list, found {args!r}")
+    listed = source_field if isinstance(source_field, (list, tuple)) else [source_field]
+    if not listed:
+        raise ConfigError(f"{where}: `from` is an empty list")
+    return Row(
+        index=index,
+        where=where,
+        sources=tuple(_resolve_source(source, index, where) for source in listed),
+        source_field=list(listed) if isinstance(source_field, (list, tuple)) else source_field,
+        repeats=_whole(repeats, f"{where}: number", low=1),
+        module=module,
+        args=tuple(_resolve_argument(value, where, names) for value in args),
+    )
+
+
+def _resolve_source(source: Any, index: int, where: str) -> int:
+    """A ``from`` entry as an absolute layer index."""
+    if isinstance(source, bool) or not isinstance(source, int):
+        raise ConfigError(f"{where}: `from` must be a layer index or a list of them, found {source!r}")
+    absolute = index + source if source < 0 else source
+    if absolute >= index:
+        raise ConfigError(f"{where}: `from` {source} is not an earlier layer; this row is layer {index}")
+    if absolute < 0 and not (index == 0 and source == -1):
+        raise ConfigError(f"{where}: `from` {source} points before the first layer")
+    return absolute
+
+
+def _resolve_argument(value: Any, where: str, names: Mapping[str, Any]) -> Any:
+    """Literals from closed lists: numbers, booleans, None, known words, ``nc``, ``anchors``, activations."""
+    if isinstance(value, (list, tuple)):
+        return [_resolve_argument(item, where, names) for item in value]
+    if value is None or isinstance(value, (bool, float)):
+        return value
+    if isinstance(value, int):
+        if abs(value) > _LARGEST:
+            raise ConfigError(f"{where}: the number {value} is too large for any layer")
+        return value
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: cannot use {value!r} as an argument")
+    if value in names:
+        return names[value]
+    if value in _WORDS:
+        return _WORDS[value]
+    if value in _TEXTS:
+        return value
+    return _number_or_activation(value, where)
+
+
+def _number_or_activation(text: str, where: str) -> float | int | nn.Module:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    try:
+        return parse_activation(text)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{where}: cannot use {_shorten(text)} as an argument; allowed are numbers, True, False, None, nc, "
+            f"anchors, {', '.join(sorted(_TEXTS))} and activations such as nn.SiLU()"
+        ) from error
+
+
+def _parse_anchors(value: Any, where: str) -> int | tuple[tuple[float, ...], ...]:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _whole(round(value), where, low=1)
+    if not isinstance(value, (list, tuple)) or not value:
+        raise ConfigError(
+            f"{where} must list one row of w,h pairs per level, or be a number per level; found {value!r}"
+        )
+    levels = []
+    for level in value:
+        numbers_only = isinstance(level, (list, tuple)) and all(
+            isinstance(side, (int, float)) and not isinstance(side, bool) and side >= 0 for side in level
+        )
+        if not numbers_only or len(level) < 2 or len(level) % 2:
+            raise ConfigError(f"{where}: a level must be a flat list of w,h pairs in pixels, found {_shorten(level)}")
+        levels.append(tuple(float(side) for side in level))
+    if len({len(level) for level in levels}) > 1:
+        raise ConfigError(f"{where}: every level needs the same number of anchors")
+    return tuple(levels)
+
+
+def _whole(value: Any, where: str, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= _LARGEST:
+        raise ConfigError(f"{where} must be a whole number from {low} to {_LARGEST}, found {value!r}")
+    return value
+
+
+def _positive(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 100:
+        raise ConfigError(f"{where} must be a number above 0 (and at most 100), found {value!r}")
+    return float(value)
+
+
+def _shorten(value: Any, longest: int = 80) -> str:
+    """A value as text for a message, cut where it would flood the line."""
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[:longest]}..."

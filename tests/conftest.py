@@ -1,0 +1,36 @@
+"""Shared set-up of the suite: the project on the path, no network, two threads."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+for folder in (ROOT, ROOT / "tests"):
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs offline: a connection to anything but this machine is an error."""
+    real_connect = socket.socket.connect
+
+    def guarded_connect(self: socket.socket, address):
+        local = self.family == socket.AF_UNIX or address[0] in ("127.0.0.1", "::1", "localhost")
+        if not local:
+            raise OSError(f"the test suite is offline, but something connected to {address}")
+        return real_connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+
+
+@pytest.fixture(autouse=True)
+def threads() -> None:
+    """The suite is meant for two cores."""
+    import torch
+
+    torch.set_num_threads(2)

@@ -1,0 +1,349 @@
+"""The detection data set: images with their labels, augmented for training or padded for validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from utils.augmentations import copy_paste, flip, hsv_gains, letterbox, mixup, optional_effects, shift_hsv
+from utils.datasets.batching import collate, rectangle_groups
+from utils.datasets.cache import ImageRecord, index_path, scan_images
+from utils.datasets.images import img2label_paths, list_images
+from utils.datasets.labels import refuse_unknown_classes
+from utils.datasets.mosaic import Tile, compose_mosaic
+from utils.datasets.pixels import DiskStore, fill, fits_in_memory, fits_on_disk
+from utils.errors import DatasetError
+from utils.geometry_warp import WarpRanges, warp_sample
+from utils.image_io import read_image
+from utils.log import LOGGER
+
+_FAULTS_SHOWN = 50
+_SEED_MASK = 0xFFFFFFFF  # NumPy takes no negative seeds
+
+
+class ItemKey(NamedTuple):
+    """What an item depends on besides the data set and its seed; loaders ask for items by it."""
+
+    index: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """The augmentation keys of a hyperparameter file; what a file leaves out is off."""
+
+    hsv_h: float = 0.0
+    hsv_s: float = 0.0
+    hsv_v: float = 0.0
+    degrees: float = 0.0
+    translate: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    perspective: float = 0.0
+    flipud: float = 0.0
+    fliplr: float = 0.0
+    mosaic: float = 0.0
+    mixup: float = 0.0
+    copy_paste: float = 0.0
+
+    @classmethod
+    def of(cls, hyp: Mapping[str, Any] | None) -> AugmentSettings:
+        """Take the known keys of a hyperparameter mapping."""
+        return cls(**{field.name: float(hyp[field.name]) for field in fields(cls) if hyp and field.name in hyp})
+
+    @property
+    def warp(self) -> WarpRanges:
+        """The ranges of the random warp."""
+        return WarpRanges(self.degrees, self.translate, self.scale, self.shear, self.perspective)
+
+
+class LoadImagesAndLabels(Dataset):
+    """Images and labels of one split.
+
+    An item is ``(image, labels, path, shapes)``: (3, h, w) uint8 RGB; (n, 6) float32 rows 0, class, x, y, w, h,
+    normalised by the item's own size; and ``((h0, w0), ((h / h0, w / w0), (pad x, pad y)))``, None after a mosaic.
+    Items are asked for by index, or by :class:`ItemKey`. Randomness depends on the seed, the epoch and the index alone.
+
+    Attributes:
+        im_files: image paths; ``label_files`` beside them.
+        labels: list of (n, 5) float32, class x y w h normalised.
+        segments: per image one normalised (k, 2) outline per label, (0, 2) for plain boxes; empty without polygons.
+        shapes: (N, 2) width and height of each file.
+        batch: (N,) batch of each image; ``batch_shapes`` (batches, 2) height and width of each, None unless ``rect``.
+        epoch: epoch of items asked for by a plain index.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | Sequence[str | Path],
+        img_size: int = 640,
+        batch_size: int = 16,
+        augment: bool = False,
+        hyp: Mapping[str, Any] | None = None,
+        rect: bool = False,
+        image_weights: bool = False,
+        cache_images: bool | str | None = False,
+        single_cls: bool = False,
+        stride: int = 32,
+        pad: float = 0.0,
+        min_items: int = 0,
+        prefix: str = "",
+        *,
+        nc: int | None = None,
+        seed: int = 0,
+    ):
+        """Find the images, check them and their labels, and report what was found.
+
+        Args:
+            path: folder, ``.txt`` list, or a list of these.
+            img_size: long side of an image, pixels.
+            batch_size: images per batch, for rectangular training batches.
+            augment: training: mosaics, warps, colours, flips as ``hyp`` says.
+            hyp: hyperparameters; only the augmentation keys are read.
+            rect: rectangular batches instead of squares; no mosaics then.
+            image_weights: draw images by weight; turns ``rect`` off.
+            cache_images: "ram" (or True), "disk", or nothing.
+            single_cls: every class becomes 0.
+            stride: sides of rectangles are multiples of it.
+            pad: extra strides around rectangles.
+            min_items: leave out images with fewer labels.
+            prefix: text in front of messages.
+            nc: class count; labels beyond it are reported and left out. None does not check.
+            seed: of all randomness.
+
+        Raises:
+            DatasetError: when no usable image is left, or a training set has no label at all.
+        """
+        self.img_size, self.stride, self.pad = img_size, stride, pad
+        self.augment, self.hyp = augment, hyp
+        self.image_weights, self.rect = image_weights, rect and not image_weights
+        self.settings = AugmentSettings.of(hyp)
+        self.mosaic = augment and not self.rect
+        self.seed, self.epoch, self.prefix = seed & _SEED_MASK, 0, prefix
+
+        files = list_images(path)
+        source = Path(path if isinstance(path, (str, Path)) else path[0])
+        index = index_path(source)
+        records = scan_images(files, index, prefix)
+        self._adopt(files, records, nc, single_cls, min_items)
+        if augment and not any(len(labels) for labels in self.labels):
+            example = self.label_files[0]
+            raise DatasetError(f"{source}: not one label for training; the first was looked for at {example}")
+        self.batch, self.batch_shapes = np.arange(self.n) // batch_size, None
+        if self.rect:
+            self._arrange_rectangles(batch_size)
+        self._ram: list[np.ndarray] | None = None
+        self._disk: DiskStore | None = None
+        self._keep_pixels({True: "ram", None: False}.get(cache_images, cache_images), index)
+        if augment:
+            optional_effects()  # any warning about it belongs here, not into each worker
+
+    # -- set-up ----------------------------------------------------------------------------------------------------
+
+    def _adopt(
+        self, files: list[str], records: list[ImageRecord], nc: int | None, single_cls: bool, min_items: int
+    ) -> None:
+        """Take over the usable images and report the rest."""
+        label_names = img2label_paths(files)
+        labels = [record.label for record in records]
+        if nc is not None and not single_cls:
+            pairs = zip(labels, label_names, strict=True)
+            labels = [refuse_unknown_classes(label, nc, name) for label, name in pairs]
+        usable = [row for row, record in enumerate(records) if record.size_wh is not None]
+        self._report(records, labels, usable)
+        if not usable:
+            raise DatasetError(f"{self.prefix}none of {len(files)} images can be used; first: {records[0].fault}")
+        usable = [row for row in usable if len(labels[row].labels) >= min_items]
+        if not usable:
+            raise DatasetError(f"{self.prefix}no image has the {min_items} labels asked for")
+        self.im_files = [files[row] for row in usable]
+        self.label_files = [label_names[row] for row in usable]
+        self.labels = [_as_class_zero(labels[row].labels) if single_cls else labels[row].labels for row in usable]
+        outlines = [list(labels[row].polygons) for row in usable]
+        self.segments = [own if any(len(outline) for outline in own) else [] for own in outlines]
+        self.shapes = np.array([records[row].size_wh for row in usable], dtype=np.int64)  # (N, 2) width, height
+        self.n = len(usable)
+        self.indices = range(self.n)
+
+    def _report(self, records: list[ImageRecord], labels: list, usable: list[int]) -> None:
+        """Log every fault, up to a limit, and one line about the split."""
+        faults = [record.fault for record in records if record.fault]
+        faults += [fault for label in labels for fault in label.faults]
+        for fault in faults[:_FAULTS_SHOWN]:
+            LOGGER.warning(f"{self.prefix}{fault}")
+        if len(faults) > _FAULTS_SHOWN:
+            LOGGER.warning(f"{self.prefix}... and {len(faults) - _FAULTS_SHOWN} more faults")
+        backgrounds = sum(not len(labels[row].labels) for row in usable)
+        left_out = f", {len(records) - len(usable)} left out" if len(usable) < len(records) else ""
+        objects = sum(len(labels[row].labels) for row in usable)
+        LOGGER.info(
+            f"{self.prefix}{len(usable)} images{left_out}, {objects} objects, {backgrounds} backgrounds, "
+            f"{len(faults)} faults"
+        )
+
+    def _arrange_rectangles(self, batch_size: int) -> None:
+        """Sort by aspect ratio and give each batch its shape.
+
+        Validation: images of equal shape share a batch, so no result depends on the batch size. Training: neighbours
+        in the order share one.
+        """
+        order, self.batch, self.batch_shapes = rectangle_groups(
+            self.shapes, batch_size, self.img_size, self.stride, self.pad, own_shapes=not self.augment
+        )
+        self.shapes = self.shapes[order]
+        for name in ("im_files", "label_files", "labels", "segments"):
+            column = getattr(self, name)
+            setattr(self, name, [column[row] for row in order])
+
+    def _keep_pixels(self, kind: str | bool, index: Path) -> None:
+        """Decode everything once, where asked for and possible."""
+        if not kind:
+            return
+        needed = sum(3 * height * width for height, width in map(self._resized_hw, self.shapes[:, ::-1].tolist()))
+        if kind == "ram":
+            if fits_in_memory(needed, self.prefix):
+                self._ram = list(fill(self._decode, self.n, f"{self.prefix}caching images in memory"))
+        elif kind == "disk":
+            manner = "train" if self.augment else "val"
+            folder = index.with_name(f"{index.name.removesuffix('.index.npz')}.pixels-{self.img_size}-{manner}")
+            if fits_on_disk(needed, folder, self.prefix):
+                self._disk = DiskStore(folder)
+                for _ in fill(self._from_disk, self.n, f"{self.prefix}caching images on disk"):
+                    pass
+        else:
+            raise DatasetError(f"--cache {kind}: expected ram or disk")
+
+    # -- pixels ----------------------------------------------------------------------------------------------------
+
+    def _resized_hw(self, original_hw: Sequence[int]) -> tuple[int, int]:
+        """Height and width once the long side is the image size; each side rounded up, in whole numbers."""
+        longer = max(original_hw)
+        height, width = (-(-side * self.img_size // longer) for side in original_hw)
+        return height, width
+
+    def _decode(self, index: int) -> np.ndarray:
+        image = read_image(self.im_files[index])
+        original_hw = image.shape[:2]
+        height, width = self._resized_hw(original_hw)
+        if (height, width) == original_hw:
+            return image
+        shrinks = self.img_size < max(original_hw)
+        manner = cv2.INTER_AREA if shrinks and not self.augment else cv2.INTER_LINEAR
+        return cv2.resize(image, (width, height), interpolation=manner)
+
+    def _from_disk(self, index: int) -> np.ndarray:
+        path = self._disk.path(self.im_files[index])
+        image = self._disk.read(path)
+        if image is None:
+            image = self._decode(index)
+            self._disk.write(path, image)
+        return image
+
+    def load_tile(self, index: int) -> Tile:
+        """An image at training size with its labels; its pixels must not be changed in place."""
+        if self._ram is not None:
+            image = self._ram[index]
+        else:
+            image = self._from_disk(index) if self._disk is not None else self._decode(index)
+        width, height = self.shapes[index].tolist()
+        return Tile(image, self.labels[index], self.segments[index], (height, width))
+
+    # -- items -----------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, key: int | ItemKey) -> tuple[torch.Tensor, torch.Tensor, str, tuple | None]:
+        index, epoch = key if isinstance(key, tuple) else (int(key), self.epoch)
+        index = range(self.n)[index]  # negative ones count from the end, others beyond it raise
+        shapes = None
+        if self.augment:
+            rng = np.random.default_rng((self.seed, epoch, index))
+            if self.mosaic and rng.random() < self.settings.mosaic:
+                image, targets = self._mosaic_sample(index, rng)
+            else:
+                image, targets, shapes = self._single_sample(index)
+                outlines = self._placed_outlines(index, shapes)
+                image, targets = warp_sample(image, targets, outlines, self.settings.warp, (0, 0), rng)
+            image, targets = self._finish(image, targets, rng)
+        else:
+            image, targets, shapes = self._single_sample(index)
+        return _to_tensor(image), _to_rows(targets, image.shape[:2]), self.im_files[index], shapes
+
+    def _single_sample(self, index: int) -> tuple[np.ndarray, np.ndarray, tuple]:
+        """One image, letterboxed to its batch's shape or to a square."""
+        tile = self.load_tile(index)
+        shape = self.img_size if self.batch_shapes is None else self.batch_shapes[self.batch[index]].tolist()
+        image, ratio_wh, pad_wh = letterbox(tile.image, shape, auto=False, scaleup=self.augment)
+        targets, _ = tile.placed(ratio_wh, pad_wh)
+        ratio_hw = tuple(
+            side * ratio / original
+            for side, ratio, original in zip(tile.image.shape[:2], ratio_wh[::-1], tile.original_hw, strict=True)
+        )
+        return image, targets, (tile.original_hw, (ratio_hw, pad_wh))
+
+    def _placed_outlines(self, index: int, shapes: tuple) -> list[np.ndarray]:
+        (height, width), (ratio_hw, pad_wh) = shapes
+        scale = np.array([width * ratio_hw[1], height * ratio_hw[0]], np.float32)
+        return [outline * scale + np.array(pad_wh, np.float32) for outline in self.segments[index]]
+
+    def _mosaic_sample(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A mosaic around an image, at times mixed with a second one around another."""
+        image, targets = self._one_mosaic(index, rng)
+        if rng.random() < self.settings.mixup:
+            other, other_targets = self._one_mosaic(int(rng.integers(self.n)), rng)
+            image, targets = mixup(image, targets, other, other_targets, rng)
+        return image, targets
+
+    def _one_mosaic(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Four images on a canvas, copied and pasted, warped and cut back to one image's size."""
+        members = rng.permutation(np.append(rng.integers(self.n, size=3), index))
+        half = self.img_size // 2
+        centre_xy = tuple(rng.integers(half, 2 * self.img_size - half + 1, size=2).tolist())
+        tiles = [self.load_tile(int(member)) for member in members]
+        canvas, targets, outlines = compose_mosaic(tiles, self.img_size, centre_xy)
+        canvas, targets, outlines = copy_paste(canvas, targets, outlines, self.settings.copy_paste, rng)
+        return warp_sample(canvas, targets, outlines, self.settings.warp, (-half, -half), rng)
+
+    def _finish(
+        self, image: np.ndarray, targets: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Effects, colours and flips."""
+        effects = optional_effects()
+        if effects is not None:
+            image = effects(image, int(rng.integers(2**31)))
+        gains = (self.settings.hsv_h, self.settings.hsv_s, self.settings.hsv_v)
+        if any(gains):
+            image = shift_hsv(image, hsv_gains(*gains, rng))
+        upside_down, mirrored = rng.random(2) < (self.settings.flipud, self.settings.fliplr)
+        return flip(image, targets, bool(upside_down), bool(mirrored))
+
+    collate_fn = staticmethod(collate)
+
+
+def _as_class_zero(labels: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(labels[:, :1]), labels[:, 1:]], axis=1)
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    """BGR (H, W, 3) to RGB (3, H, W)."""
+    blue, green, red = cv2.split(image)
+    return torch.from_numpy(np.stack([red, green, blue]))
+
+
+def _to_rows(targets: np.ndarray, shape_hw: tuple[int, int]) -> torch.Tensor:
+    """(n, 5) class and corners in pixels to (n, 6) rows 0, class, x, y, w, h, normalised."""
+    height, width = shape_hw
+    rows = np.zeros((len(targets), 6), np.float32)
+    low, high = targets[:, 1:3], targets[:, 3:5]
+    rows[:, 1] = targets[:, 0]
+    rows[:, 2:4] = (low + high) / 2 / (width, height)
+    rows[:, 4:6] = (high - low) / (width, height)
+    return torch.from_numpy(rows)

@@ -1,0 +1,133 @@
+"""One label file: what its lines mean, and which of them cannot be meant.
+
+A line is ``class x_center y_center width height``, or ``class x1 y1 x2 y2 x3 y3 ...``, a polygon whose bounding box is
+the label; coordinates are shares of the image in [0, 1]. Boxes and polygons may be mixed. A line that is neither is
+left out and reported with its number; the others of its file still count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+_BOX_VALUES, _SMALLEST_POLYGON = 5, 7
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """The objects of one image.
+
+    Attributes:
+        labels: (N, 5) float32 rows class, x, y, width, height, normalised.
+        polygons: one (n, 2) float32 outline per label, normalised; (0, 2) where the label is a plain box.
+        lines: (N,) int32 line number of each label, from 1.
+        faults: texts ``file:line: what is wrong`` of the lines left out.
+    """
+
+    labels: np.ndarray = field(default_factory=lambda: np.zeros((0, 5), np.float32))
+    polygons: tuple[np.ndarray, ...] = ()
+    lines: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    faults: tuple[str, ...] = ()
+
+    def select(self, kept: np.ndarray) -> LabelFile:
+        """Keep the labels of a (N,) bool mask."""
+        polygons = tuple(polygon for polygon, keep in zip(self.polygons, kept, strict=True) if keep)
+        return replace(self, labels=self.labels[kept], polygons=polygons, lines=self.lines[kept])
+
+
+def read_label_file(path: str | Path) -> LabelFile:
+    """Read a label file; a missing or empty one belongs to a background image and has no labels."""
+    file = Path(path)
+    try:
+        text = file.read_bytes().decode("utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        return LabelFile()
+    except OSError as error:
+        return LabelFile(faults=(f"{file}:1: cannot be read ({error.strerror or error})",))
+    return parse_labels(text, str(file))
+
+
+def parse_labels(text: str, name: str) -> LabelFile:
+    """Read the text of a label file.
+
+    Args:
+        text: the content; any kind of line end.
+        name: what to call the file in reports.
+    """
+    labels: list[tuple[float, ...]] = []
+    polygons: list[np.ndarray] = []
+    lines: list[int] = []
+    faults: list[str] = []
+    first_seen: dict[tuple[float, ...], int] = {}
+    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            label, polygon = _parse_line(line.split())
+        except ValueError as error:
+            faults.append(f"{name}:{number}: {error}")
+            continue
+        if label in first_seen:
+            faults.append(f"{name}:{number}: repeats line {first_seen[label]}")
+            continue
+        first_seen[label] = number
+        labels.append(label)
+        polygons.append(polygon)
+        lines.append(number)
+    array = np.array(labels, dtype=np.float32).reshape(-1, _BOX_VALUES)
+    return LabelFile(array, tuple(polygons), np.array(lines, dtype=np.int32), tuple(faults))
+
+
+def _parse_line(words: list[str]) -> tuple[tuple[float, ...], np.ndarray]:
+    """One line to a label row and its outline.
+
+    Raises:
+        ValueError: saying what is wrong.
+    """
+    count = len(words)
+    if count != _BOX_VALUES and (count < _SMALLEST_POLYGON or count % 2 == 0):
+        raise ValueError(
+            f"{count} values; a box has 5 (class x y w h), a polygon 7, 9, 11, ... (class x1 y1 x2 y2 ...)"
+        )
+    class_id, *coordinates = (_number(word) for word in words)
+    if class_id < 0 or not class_id.is_integer():
+        raise ValueError(f"class {words[0]} is not a whole number from 0")
+    for word, value in zip(words[1:], coordinates, strict=True):
+        if not 0 <= value <= 1:
+            raise ValueError(f"coordinate {word} is outside 0..1; labels are shares of the image's width and height")
+    if count == _BOX_VALUES:
+        return (class_id, *coordinates), np.zeros((0, 2), np.float32)
+    points = np.array(coordinates, dtype=np.float32).reshape(-1, 2)
+    low, high = points.min(axis=0), points.max(axis=0)
+    return (class_id, *((low + high) / 2).tolist(), *(high - low).tolist()), points
+
+
+def _number(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        raise ValueError(f"{word[:20]!r} is not a number") from None
+    if not math.isfinite(value):
+        raise ValueError(f"{word[:20]!r} is not a finite number")
+    return value
+
+
+def refuse_unknown_classes(label: LabelFile, nc: int, name: str) -> LabelFile:
+    """Leave out labels whose class is not below the class count, and report them.
+
+    Args:
+        label: content of one file.
+        nc: class count of the data set.
+        name: what to call the file in reports.
+    """
+    known = label.labels[:, 0] < nc
+    if known.all():
+        return label
+    faults = tuple(
+        f"{name}:{line}: class {int(class_id)} is not below the data set's class count {nc}"
+        for line, class_id in zip(label.lines[~known], label.labels[~known, 0], strict=True)
+    )
+    return replace(label.select(known), faults=label.faults + faults)

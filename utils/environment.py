@@ -1,0 +1,95 @@
+"""Questions about what is installed and about the caller; nothing is ever installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from utils.errors import BackendError
+from utils.log import LOGGER, colorstr
+
+_REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)")  # the name in front of extras, versions and markers
+
+
+def check_requirements(
+    requirements: str | Path | Iterable[str] = "requirements.txt", exclude: Iterable[str] = ()
+) -> None:
+    """Make sure that packages are installed; their versions are pip's business.
+
+    Args:
+        requirements: a requirements file, one requirement, or several.
+        exclude: names to leave out.
+
+    Raises:
+        BackendError: listing what is missing and the command that installs it.
+    """
+    skipped = {name.lower() for name in exclude}
+    missing = []
+    for line in _requirement_lines(requirements):
+        found = _REQUIREMENT.match(line)
+        if found and found[1].lower() not in skipped and not _is_installed(found[1]):
+            missing.append(line.split("#")[0].strip())
+    if missing:
+        quoted = " ".join(f'"{line}"' for line in missing)
+        raise BackendError(f"missing packages: {', '.join(missing)}; install them with: pip install {quoted}")
+
+
+def _requirement_lines(requirements: str | Path | Iterable[str]) -> list[str]:
+    if isinstance(requirements, Path) or (isinstance(requirements, str) and requirements.endswith(".txt")):
+        return Path(requirements).read_text(encoding="utf-8").splitlines()
+    return [requirements] if isinstance(requirements, str) else list(requirements)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def check_imshow(warn: bool = False) -> bool:
+    """Whether OpenCV can open a window here.
+
+    Args:
+        warn: log why not.
+    """
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        if warn:  # without this question first, OpenCV's window toolkit ends the whole process
+            LOGGER.warning("OpenCV cannot show images here: there is no display (DISPLAY is not set)")
+        return False
+    try:
+        cv2.imshow("check", np.zeros((1, 1, 3), np.uint8))
+        cv2.waitKey(1)
+        cv2.destroyAllWindows()
+    except cv2.error as error:
+        if warn:
+            LOGGER.warning(f"OpenCV cannot show images here: {str(error).strip().splitlines()[-1]}")
+        return False
+    return True
+
+
+def print_args(args: Mapping[str, Any] | None = None, show_file: bool = True, show_func: bool = False) -> None:
+    """Log a function's arguments as one line.
+
+    Args:
+        args: names and values; those of the calling function when omitted.
+        show_file: put the caller's file in front.
+        show_func: put the caller's name in front.
+    """
+    caller = inspect.currentframe().f_back
+    if args is None:
+        names, _, _, local = inspect.getargvalues(caller)
+        args = {name: local[name] for name in names}
+    title = f"{Path(caller.f_code.co_filename).stem}: " if show_file else ""
+    title += f"{caller.f_code.co_name}: " if show_func else ""
+    LOGGER.info(colorstr(title) + ", ".join(f"{name}={value}" for name, value in args.items()))

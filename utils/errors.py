@@ -1,0 +1,29 @@
+"""The errors that a user can cause and a user can mend.
+
+Each says what was expected, what was found, where (file and line, YAML row, tensor) and what to do. The scripts print
+one of these as a single line and exit with code 2; anything else is a defect of ours and keeps its traceback.
+"""
+
+
+class ProjectError(Exception):
+    """Base of every error that is meant to be read by a user rather than debugged."""
+
+
+class ConfigError(ProjectError):
+    """A model YAML, hyperparameter file or other setting says something impossible."""
+
+
+class DatasetError(ProjectError):
+    """A data set, its YAML, an image or a label file cannot be used."""
+
+
+class CheckpointError(ProjectError):
+    """A weights file cannot be read, or does not fit what it is asked to do."""
+
+
+class BackendError(ProjectError):
+    """The machine, a device or an optional package cannot do what was asked."""
+
+
+class OptionError(ProjectError):
+    """A command-line flag or a keyword of ``run(**kwargs)`` is unknown, wrong or not available."""

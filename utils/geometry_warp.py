@@ -1,0 +1,213 @@
+"""Random affine and perspective warps of an image together with its boxes and polygons.
+
+A warp is drawn once (:class:`WarpDraw`), turned into one 3x3 matrix, and that matrix moves pixels and labels alike.
+Polygons are mapped corner by corner and cut exactly at the border of the output; a straight edge stays straight under
+these maps, so no resampling of the outline is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+FILL = (114, 114, 114)  # the grey that stands for "no image here" in every recipe of this family
+_HORIZON = 1e-3  # points whose homogeneous coordinate is below this lie behind, or all but behind, the viewer
+_BOX_AREA_KEPT, _POLYGON_AREA_KEPT = 0.1, 0.01
+
+
+@dataclass(frozen=True)
+class WarpRanges:
+    """How far a random warp may go: degrees, shares of the output size, scale 1 +- ``scale``, perspective per pixel."""
+
+    degrees: float = 10.0
+    translate: float = 0.1
+    scale: float = 0.1
+    shear: float = 10.0
+    perspective: float = 0.0
+
+
+@dataclass(frozen=True)
+class WarpDraw:
+    """The eight numbers of one warp; ``translate`` is where the image's centre lands, in shares of the output."""
+
+    perspective_x: float = 0.0
+    perspective_y: float = 0.0
+    angle_degrees: float = 0.0
+    scale: float = 1.0
+    shear_x_degrees: float = 0.0
+    shear_y_degrees: float = 0.0
+    translate_x_fraction: float = 0.5
+    translate_y_fraction: float = 0.5
+
+    @classmethod
+    def sample(cls, ranges: WarpRanges, rng: np.random.Generator) -> WarpDraw:
+        """Draw each number uniformly from its range, in the order of the fields."""
+        spread = np.array(
+            [ranges.perspective] * 2 + [ranges.degrees, ranges.scale] + [ranges.shear] * 2 + [ranges.translate] * 2
+        )
+        middle = np.array([0, 0, 0, 1, 0, 0, 0.5, 0.5])
+        return cls(*(middle + spread * rng.uniform(-1, 1, 8)).tolist())
+
+    def matrix(self, input_hw: tuple[int, int], output_hw: tuple[int, int]) -> np.ndarray:
+        """The (3, 3) map of input to output pixels: centre, perspective, rotate and scale, shear, translate."""
+        centred = np.array([[1, 0, -input_hw[1] / 2], [0, 1, -input_hw[0] / 2], [0, 0, 1]])
+        tilted = np.array([[1, 0, 0], [0, 1, 0], [self.perspective_x, self.perspective_y, 1]])
+        cosine = self.scale * math.cos(math.radians(self.angle_degrees))
+        sine = self.scale * math.sin(math.radians(self.angle_degrees))
+        turned = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
+        slope_x, slope_y = math.tan(math.radians(self.shear_x_degrees)), math.tan(math.radians(self.shear_y_degrees))
+        sheared = np.array([[1, slope_x, 0], [slope_y, 1, 0], [0, 0, 1]])
+        target_x, target_y = self.translate_x_fraction * output_hw[1], self.translate_y_fraction * output_hw[0]
+        placed = np.array([[1, 0, target_x], [0, 1, target_y], [0, 0, 1]])
+        return placed @ sheared @ turned @ tilted @ centred
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, int]) -> np.ndarray:
+    """Move pixels by a (3, 3) matrix; what the image does not cover becomes grey. The identity returns the input."""
+    height, width = output_hw
+    if image.shape[:2] == (height, width) and np.array_equal(matrix, np.eye(3)):
+        return image
+    if np.array_equal(matrix[2], (0, 0, 1)):
+        return cv2.warpAffine(image, matrix[:2], (width, height), borderValue=FILL)
+    return cv2.warpPerspective(image, matrix, (width, height), borderValue=FILL)
+
+
+def map_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Map (..., 2) pixel points; those behind the viewer become NaN."""
+    moved = points @ matrix[:, :2].T + matrix[:, 2]  # (..., 3) homogeneous
+    depth = moved[..., 2:]
+    visible = depth > _HORIZON
+    return np.where(visible, moved[..., :2] / np.where(visible, depth, 1), np.nan)
+
+
+def map_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, int]) -> np.ndarray:
+    """Bounding boxes, clipped to the output, of (N, 4) mapped corner boxes.
+
+    A box with a corner behind the viewer has no bounding box and becomes empty.
+    """
+    corners = boxes_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)  # (N, corner, xy), clockwise
+    moved = map_points(corners, matrix)
+    bounds = np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+    return np.nan_to_num(_clip_boxes(bounds, output_hw), nan=0.0)
+
+
+def _clip_boxes(boxes_xyxy: np.ndarray, output_hw: tuple[int, int]) -> np.ndarray:
+    height, width = output_hw
+    return np.clip(boxes_xyxy, 0, np.array([width, height, width, height]))
+
+
+def _cut(points: np.ndarray, axis: int, limit: float, keep_below: bool) -> np.ndarray:
+    """Cut an (n, 2) polygon along one axis-parallel line and return the part on the wanted side."""
+    if not len(points):
+        return points
+    inside = points[:, axis] <= limit if keep_below else points[:, axis] >= limit
+    if inside.all():
+        return points
+    following = np.roll(points, -1, axis=0)
+    crosses = inside != np.roll(inside, -1)
+    run = np.where(crosses, following[:, axis] - points[:, axis], 1)  # never 0 where the edge crosses
+    meeting = points + ((limit - points[:, axis]) / run)[:, None] * (following - points)
+    # every corner that stays, each followed by the point where its edge leaves or enters
+    return np.stack([points, meeting], axis=1)[np.stack([inside, crosses], axis=1)]
+
+
+def polygon_bounds(polygon: np.ndarray, output_hw: tuple[int, int]) -> np.ndarray:
+    """Bounding box (4,) of the part of an (n, 2) polygon that lies in the output; zeros when none does."""
+    height, width = output_hw
+    if not np.isfinite(polygon).all():
+        return np.zeros(4)
+    part = polygon
+    for axis, limit, keep_below in ((0, 0, False), (0, width, True), (1, 0, False), (1, height, True)):
+        part = _cut(part, axis, limit, keep_below)
+    return np.concatenate([part.min(axis=0), part.max(axis=0)]) if len(part) else np.zeros(4)
+
+
+def box_candidates(
+    box1: np.ndarray,
+    box2: np.ndarray,
+    wh_thr: float = 2,
+    ar_thr: float = 100,
+    area_thr: float | np.ndarray = 0.1,
+    eps: float = 1e-16,
+) -> np.ndarray:
+    """Which boxes are still worth learning from after a warp.
+
+    Args:
+        box1: boxes before, (4, N) corners, already at the scale of the output.
+        box2: boxes after, (4, N) corners.
+        wh_thr: both sides must be above this, pixels.
+        ar_thr: the longer side must be below this many times the shorter one.
+        area_thr: share of the area before that must be left; a number, or one for each box.
+        eps: guards the divisions.
+
+    Returns:
+        (N,) bool.
+    """
+    side_before = np.asarray(box1)[2:] - np.asarray(box1)[:2]  # (2, N)
+    side_after = np.asarray(box2)[2:] - np.asarray(box2)[:2]
+    shorter, longer = side_after.min(axis=0), side_after.max(axis=0)
+    area_left = side_after.prod(axis=0) / (side_before.prod(axis=0) + eps)
+    return (shorter > wh_thr) & (area_left > area_thr) & (longer / (shorter + eps) < ar_thr)
+
+
+def warp_labels(
+    targets: np.ndarray,
+    polygons: Sequence[np.ndarray],
+    matrix: np.ndarray,
+    scale: float,
+    output_hw: tuple[int, int],
+) -> np.ndarray:
+    """Map labels and drop those that the warp has made too small, too thin or mostly invisible.
+
+    Args:
+        targets: (N, 5) class and corners, input pixels.
+        polygons: one (n, 2) outline in input pixels per target, empty where a target is just a box; or nothing at all.
+        matrix: (3, 3) from :meth:`WarpDraw.matrix`.
+        scale: the warp's scale, by which areas before and after are compared.
+        output_hw: height and width of the output.
+
+    Returns:
+        (M, 5) float32, M <= N, clipped to the output.
+    """
+    before = np.asarray(targets, dtype=np.float64).reshape(-1, 5)
+    after = map_boxes(before[:, 1:], matrix, output_hw)
+    share_kept = np.full(len(before), _BOX_AREA_KEPT)
+    if len(polygons) == len(before):
+        for row, polygon in enumerate(polygons):
+            if len(polygon) >= 3:
+                after[row] = polygon_bounds(map_points(polygon, matrix), output_hw)
+                share_kept[row] = _POLYGON_AREA_KEPT
+    kept = box_candidates(before[:, 1:].T * scale, after.T, area_thr=share_kept)
+    return np.concatenate([before[kept, :1], after[kept]], axis=1).astype(np.float32)
+
+
+def warp_sample(
+    image: np.ndarray,
+    targets: np.ndarray,
+    polygons: Sequence[np.ndarray],
+    ranges: WarpRanges,
+    border_hw: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Warp an image and its labels by one random draw.
+
+    Args:
+        image: (H, W, 3) uint8.
+        targets: (N, 5) class and corners in pixels.
+        polygons: see :func:`warp_labels`.
+        ranges: how far the warp may go.
+        border_hw: added above and below, left and right; negative to cut a mosaic back to one image.
+        rng: source of randomness.
+
+    Returns:
+        The warped image and (M, 5) float32 targets.
+    """
+    input_hw = image.shape[:2]
+    output_hw = (input_hw[0] + 2 * border_hw[0], input_hw[1] + 2 * border_hw[1])
+    draw = WarpDraw.sample(ranges, rng)
+    matrix = draw.matrix(input_hw, output_hw)
+    return warp_image(image, matrix, output_hw), warp_labels(targets, polygons, matrix, draw.scale, output_hw)

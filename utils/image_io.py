@@ -1,0 +1,102 @@
+"""Pictures in and out of files: any path, any bit depth, turned upright, always 8-bit BGR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from utils.errors import DatasetError
+
+_JPEG_START = b"\xff\xd8"
+_JPEG_END = b"\xff\xd9"
+_TAIL = 32  # bytes in which a complete JPEG's end mark is looked for; some cameras append a little padding
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a picture as (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
+
+    Grey becomes three equal channels, 16 bits become the upper 8, floating-point values in 0..1 become 0..255, and
+    transparency is dropped.
+
+    Raises:
+        DatasetError: when the file cannot be read, is no picture, or is cut off.
+    """
+    file = Path(path)
+    try:
+        data = np.fromfile(file, dtype=np.uint8)  # unlike cv2.imread, takes any path on every system
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be read ({error.strerror or error})") from error
+    if data.size == 0:
+        raise DatasetError(f"{file}: is empty")
+    _refuse_cut_jpeg(file, data)
+    image = _decode(data, floating=file.suffix.lower() == ".pfm")
+    if image is None:
+        image = _decode_with_pillow(file)
+    return image
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write an (H, W, 3) BGR uint8 picture in the format of the path's suffix.
+
+    Raises:
+        DatasetError: when the format cannot be written, or the file cannot.
+    """
+    file = Path(path)
+    try:
+        done, encoded = cv2.imencode(file.suffix, image)
+    except cv2.error as error:
+        raise DatasetError(f"{file}: cannot be written as {file.suffix or 'a picture without suffix'}") from error
+    if not done:
+        raise DatasetError(f"{file}: cannot be written as {file.suffix}")
+    try:
+        encoded.tofile(file)
+    except OSError as error:
+        raise DatasetError(f"{file}: cannot be written ({error.strerror or error})") from error
+
+
+def _refuse_cut_jpeg(file: Path, data: np.ndarray) -> None:
+    """Some decoders fill the missing part of a cut JPEG with grey; a detector should not see that."""
+    if data[:2].tobytes() != _JPEG_START or _JPEG_END in data[-_TAIL:].tobytes():
+        return
+    try:
+        with Image.open(file) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DatasetError(f"{file}: the JPEG is cut off or damaged ({error})") from error
+
+
+def _decode(data: np.ndarray, floating: bool) -> np.ndarray | None:
+    """OpenCV's decoder, or None where it gives up."""
+    try:
+        image = None if floating else cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if image is None:  # floating-point files come only through as they are
+            image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    return None if image is None else _to_bgr8(image)
+
+
+def _to_bgr8(image: np.ndarray) -> np.ndarray:
+    """Any depth and channel count to (H, W, 3) uint8."""
+    if image.dtype.kind == "f":
+        finite = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
+        scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
+        image = np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
+    elif image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.ndim == 2:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[..., :3])
+
+
+def _decode_with_pillow(file: Path) -> np.ndarray:
+    """A second decoder for formats that OpenCV was built without."""
+    try:
+        with Image.open(file) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{file}: is not a picture that can be read, or is damaged") from error
+    return np.ascontiguousarray(np.asarray(upright)[..., ::-1])

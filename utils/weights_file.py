@@ -1,0 +1,47 @@
+"""Reading and writing PyTorch files: plain data in, and out in one step."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from utils.errors import CheckpointError
+
+
+def load_plain(path: str | Path) -> Any:
+    """Read a PyTorch file that holds tensors and plain values only; nothing in it can run code.
+
+    Raises:
+        CheckpointError: when it is missing, damaged, or holds more than plain data.
+    """
+    source = Path(path)
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{source}: cannot be read ({error.strerror or error})") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{source}: not a checkpoint of this project (it holds Python objects beside tensors, or is damaged); "
+            "files that could run code are not opened"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise CheckpointError(f"{source}: damaged, or no PyTorch file ({reason})") from error
+
+
+def save_atomically(content: Any, path: str | Path) -> None:
+    """Write beside the target, make sure it is on disk, then rename: a crash leaves the old file or the new one."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
