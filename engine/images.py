@@ -33,6 +33,4 @@ def resize_to(images: torch.Tensor, size: int, stride: int) -> torch.Tensor:
     if factor == 1:
         return images
     new_hw = [-(-side * factor // stride) * stride for side in (height, width)]
-    return nn.functional.interpolate(
-        images, size=[int(side) for side in new_hw], mode="bilinear", align_corners=False
-    )
+    return nn.functional.interpolate(images, size=[int(side) for side in new_hw], mode="bilinear", align_corners=False)

@@ -34,7 +34,9 @@ def amp_works(model: nn.Module, device: torch.device, imgsz: int) -> bool:
                 mixed = model(image)[0].float()
     finally:
         model.train(was_training)
-    works = bool(torch.isfinite(mixed).all()) and float((mixed - full).abs().max()) <= _TOLERANCE * float(full.abs().max())
+    works = bool(torch.isfinite(mixed).all()) and float((mixed - full).abs().max()) <= _TOLERANCE * float(
+        full.abs().max()
+    )
     if not works:
         LOGGER.warning("AMP: half precision differs from float32 on this GPU; training in float32")
     return works

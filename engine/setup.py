@@ -129,7 +129,7 @@ def freeze_layers(model: DetectionModel, freeze: Sequence[int]) -> list[str]:
     """
     layers = range(freeze[0]) if len(freeze) == 1 else freeze
     if layers and max(layers) >= len(model.model):
-        raise ConfigError(f"--freeze {' '.join(map(str, freeze))}: the model has the layers 0 to {len(model.model) - 1}")
+        raise ConfigError(f"--freeze {freeze}: the model has the layers 0 to {len(model.model) - 1}")
     prefixes = tuple(f"model.{number}." for number in layers)
     frozen = []
     for name, parameter in model.named_parameters():
@@ -137,7 +137,7 @@ def freeze_layers(model: DetectionModel, freeze: Sequence[int]) -> list[str]:
         if not parameter.requires_grad:
             frozen.append(name)
     if len(frozen) == sum(1 for _ in model.parameters()):
-        raise ConfigError(f"--freeze {' '.join(map(str, freeze))} leaves nothing to train")
+        raise ConfigError(f"--freeze {freeze} leaves nothing to train")
     return frozen
 
 
@@ -162,7 +162,13 @@ class Loaders:
 
 
 def build_loaders(
-    options: TrainOptions, data: Mapping[str, Any], hyp: Mapping[str, float], *, imgsz: int, stride: int, batch_size: int
+    options: TrainOptions,
+    data: Mapping[str, Any],
+    hyp: Mapping[str, float],
+    *,
+    imgsz: int,
+    stride: int,
+    batch_size: int,
 ) -> Loaders:
     """Make the loaders of a run; validation takes batches twice as large, as it keeps no gradients."""
     train, dataset = create_dataloader(
@@ -179,6 +185,7 @@ def build_loaders(
         prefix="train: ",
         shuffle=not options.rect,
         seed=options.seed,
+        nc=data["nc"],
     )
     val, _ = create_dataloader(
         data["val"],
@@ -192,6 +199,7 @@ def build_loaders(
         pad=0.5,
         workers=options.workers,
         prefix="val: ",
+        nc=data["nc"],
     )
     return Loaders(train, dataset, val)
 

@@ -326,6 +326,4 @@ class Trainer:
 
     def _pending_gradients(self) -> dict[str, torch.Tensor]:
         """Gradients that wait for their step when an epoch ends between two."""
-        return {
-            name: parameter.grad for name, parameter in self.model.named_parameters() if parameter.grad is not None
-        }
+        return {name: parameter.grad for name, parameter in self.model.named_parameters() if parameter.grad is not None}

@@ -17,6 +17,7 @@ from engine.run_plots import EvalPlots
 from engine.setup import load_data, load_hyperparameters
 from engine.tensorboard import CurveLog
 from engine.trainer import Trainer
+from engine.val_outputs import is_coco
 from models.checkpoint import strip_checkpoint
 from models.loading import attempt_load
 from utils.devices import select_device
@@ -101,12 +102,6 @@ def check_best(trainer: Trainer) -> EvalResult | None:
     if plots:
         plots.finish(result)
     return result
-
-
-def is_coco(data: Mapping[str, Any]) -> bool:
-    """Whether a data set validates on COCO's own images."""
-    listed = data.get("val")
-    return isinstance(listed, str) and Path(listed).name == "val2017.txt" and "coco" in Path(listed).parts
 
 
 def as_train_options(options: Any) -> TrainOptions:

@@ -15,7 +15,6 @@ from torch import nn
 
 from utils.errors import DatasetError
 from utils.log import LOGGER, colorstr
-from utils.yaml_io import yaml_load
 
 GOOD_RECALL = 0.98  # best possible recall above which anchors are left alone
 MIN_SIDE = 2.0  # px: smaller boxes are not clustered, and no anchor gets smaller
@@ -26,6 +25,7 @@ KMEANS_SAMPLE = 20_000  # boxes; more do not move the centres, but take time
 MUTATION_CHANCE = 0.9
 MUTATION_SIGMA = 0.1
 MUTATION_LIMITS = (0.3, 3.0)
+_PREFIX = f"{colorstr('AutoAnchor')}: "
 
 
 # Fit of anchors ------------------------------------------------------------------------------------------------------
@@ -318,13 +318,9 @@ def check_anchor_order(head: nn.Module) -> None:
             head.anchors.copy_(head.anchors.flip(0))
 
 
-_PREFIX = f"{colorstr('AutoAnchor')}: "
-
-
 def _open_dataset(path: str | Path, img_size: int) -> Any:
     """The training part of a data set YAML."""
     from utils.datasets.config import check_dataset  # noqa: PLC0415 - arrays alone need no OpenCV
     from utils.datasets.detection import LoadImagesAndLabels  # noqa: PLC0415
 
-    config = check_dataset(yaml_load(path))
-    return LoadImagesAndLabels(config["train"], img_size=img_size)
+    return LoadImagesAndLabels(check_dataset(path)["train"], img_size=img_size)

@@ -235,7 +235,7 @@ def plot_results(file: str | Path = "path/to/results.csv", dir: str | Path = "")
         tidy(axes, column, "epoch" if axes in panels[5:] else "")
     if len(tables) > 1:
         panels[0].legend(frameon=False, fontsize=8)
-    save_figure(figure, folder / "results.png")
+    save_figure(figure, folder / "results.png", dpi=150)
 
 
 def _training_curve(axes: Axes, epochs: np.ndarray, values: np.ndarray, tint: Any, label: str) -> None:

@@ -86,7 +86,8 @@ def _show_only(wanted: str) -> list[str]:
     else:
         os.environ["CUDA_VISIBLE_DEVICES"] = before
     raise BackendError(
-        f"--device {wanted}: torch sees {torch.cuda.device_count()} CUDA devices here; use --device cpu or another number"
+        f"--device {wanted}: torch sees {torch.cuda.device_count()} CUDA devices here; "
+        "use --device cpu or another number"
     )
 
 

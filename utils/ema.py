@@ -9,8 +9,6 @@ from collections.abc import Callable, Collection
 import torch
 from torch import nn
 
-from utils.log import LOGGER
-
 
 def ramped_decay(decay: float, tau: float) -> Callable[[int], float]:
     """Decay as a function of the number of updates: small at first, when the weights still change fast."""
@@ -98,13 +96,7 @@ class EarlyStopping:
             self.best_fitness, self.best_epoch = fitness, epoch
         waited = epoch - self.best_epoch
         self.possible_stop = waited >= self.patience - 1
-        if waited < self.patience:
-            return False
-        LOGGER.info(
-            f"stopping early: no better fitness in the last {self.patience} epochs (best: epoch {self.best_epoch}, "
-            "saved as best.pt); --patience sets how long to wait, 0 for ever"
-        )
-        return True
+        return waited >= self.patience
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

@@ -81,7 +81,8 @@ def match_predictions(
     Returns:
         (N, T) bool on the detections' device, in the order of ``detections``.
     """
-    thresholds = np.asarray(iouv.cpu() if isinstance(iouv, torch.Tensor) else iouv, np.float64)
+    # Rounded, as 0.8 in float32 lies above the IoU of two boxes that is 0.8 in float64.
+    thresholds = np.asarray(iouv.cpu() if isinstance(iouv, torch.Tensor) else iouv, np.float64).round(6)
     correct = np.zeros((len(detections), len(thresholds)), bool)
     if len(detections) and len(labels):
         found, wanted = detections.detach().cpu().double(), labels.detach().cpu().double()
@@ -258,8 +259,13 @@ def plot_curves(
     known = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
     shown = {row: known.get(int(kind), str(kind)) for row, kind in enumerate(curves.classes)}
     plot_pr(curves.recall, curves.p_of_recall, curves.ap, shown, folder / f"{prefix}PR_curve.png")
-    for letter, rows, title in (("F1", curves.f1, "F1"), ("P", curves.p, "Precision"), ("R", curves.r, "Recall")):
-        plot_curve(curves.confidence, rows, shown, folder / f"{prefix}{letter}_curve.png", "Confidence", title)
+    best = float(curves.confidence[curves.best])  # where P and R are reported; the other two mark their own maximum
+    for letter, rows, title, mark in (
+        ("F1", curves.f1, "F1", best),
+        ("P", curves.p, "Precision", None),
+        ("R", curves.r, "Recall", None),
+    ):
+        plot_curve(curves.confidence, rows, shown, folder / f"{prefix}{letter}_curve.png", "Confidence", title, mark)
 
 
 def fitness(x: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
         deterministic: also ask torch for reproducible algorithms; where it has none it warns and goes on.
     """
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 - third-party augmentations still draw from the global generator
+    np.random.seed(seed)
     torch.manual_seed(seed)  # covers every CUDA device as well
     if not deterministic:
         return
@@ -32,7 +32,7 @@ def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
 
 def random_state() -> dict[str, Any]:
     """State of all generators, made of tensors, numbers and tuples, so that it loads without pickled classes."""
-    kind, keys, position, has_gauss, cached_gauss = np.random.get_state()  # noqa: NPY002 - the global one is meant
+    kind, keys, position, has_gauss, cached_gauss = np.random.get_state()
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached_gauss)),
@@ -48,7 +48,7 @@ def restore_random_state(state: dict[str, Any]) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, keys, position, has_gauss, cached_gauss = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached_gauss))  # noqa: NPY002
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached_gauss))
     torch.set_rng_state(state["torch"].cpu())
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([entry.cpu() for entry in state["cuda"]][: torch.cuda.device_count()])

@@ -48,7 +48,7 @@ class Options:
         try:
             options.validate()
         except OptionError as error:
-            parser.error(str(error))
+            parser.exit(2, f"{parser.prog}: error: {error}\n")
         return options
 
     @classmethod

@@ -100,14 +100,15 @@ class BiFormerStage(nn.Sequential):
         backend: str | None = None,
     ) -> None:
         first, last = drop_path if isinstance(drop_path, Sequence) else (drop_path, drop_path)
+        step = (last - first) / max(depth - 1, 1)
         blocks = []
-        for rate in torch.linspace(first, last, depth, dtype=torch.float64).tolist():
+        for place in range(depth):
             attn = (
                 CheckpointBRA(dim, num_heads, n_win, topk=topk, side_dwconv=5, padding=padding, backend=backend)
                 if topk > 0
                 else FullAttentionWithLocalTerm(dim, FULL_ATTENTION_HEADS)
             )
-            blocks.append(BiFormerBlock(dim, drop_path=rate, attn=attn))
+            blocks.append(BiFormerBlock(dim, drop_path=first + place * step, attn=attn))
         super().__init__(*blocks)
 
 

@@ -7,6 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from golden_formulas import (
     assert_golden,
     check_numbers,
@@ -16,8 +18,6 @@ from golden_formulas import (
     normal,
     uniform,
 )
-from torch import nn
-
 from models.attention.bra import BiLevelRoutingAttention, head_count
 from models.attention.released import CheckpointBRA, released_to_ours
 from models.registry import layer_spec
@@ -134,7 +134,9 @@ def test_routing_tells_regions_apart() -> None:
         layer.qkv_linear.weight.copy_(torch.eye(4).repeat(3, 1)[:, :, None, None])
         layer.qkv_linear.bias.zero_()
     x = torch.zeros(1, 4, 5, 5)
-    for region, (rows, cols) in enumerate([(s, t) for s in (slice(0, 3), slice(3, 5)) for t in (slice(0, 3), slice(3, 5))]):
+    for region, (rows, cols) in enumerate(
+        [(s, t) for s in (slice(0, 3), slice(3, 5)) for t in (slice(0, 3), slice(3, 5))]
+    ):
         x[0, region, rows, cols] = 1.0
     idx, grid = layer.route(x)
     assert idx.flatten().tolist() == [0, 1, 2, 3]
@@ -181,14 +183,13 @@ def test_half_precision_stays_close(dtype: torch.dtype) -> None:
     torch.testing.assert_close(low.float(), layer(x), rtol=2e-2, atol=2e-2)
 
 
-def test_autocast_keeps_the_routing() -> None:
+def test_autocast_stays_close() -> None:
     torch.manual_seed(0)
-    layer = BiLevelRoutingAttention(32, 1, n_win=4, topk=2, init_scale=0.5)
-    x = torch.randn(1, 32, 8, 8)
+    layer = BiLevelRoutingAttention(32, 1, n_win=4, topk=16, init_scale=0.5)
+    x = torch.randn(1, 32, 8, 9)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(layer(x).float(), layer(x.clone()).float())
-        out = layer(x)
-    assert torch.isfinite(out).all()
+        low = layer(x)
+    torch.testing.assert_close(low.float(), layer(x), rtol=2e-2, atol=2e-2)
 
 
 def test_channels_last_gives_the_same() -> None:

@@ -1,4 +1,4 @@
-"""From items to batches: rectangle shapes, order, collating, and the loader.
+"""The order of items, their grouping into batches, and the loader.
 
 Every image of a data set appears once an epoch, the last batch may be smaller, and nothing depends on the number of
 workers: items carry the epoch in their key, so workers may live on between epochs.
@@ -6,97 +6,22 @@ workers: items carry the epoch in their key, so workers may live on between epoc
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from utils.datasets.detection import LoadImagesAndLabels
+from utils.datasets.items import ItemKey, collate
 from utils.dist import world_size
 from utils.errors import OptionError
 from utils.log import LOGGER
-
-if TYPE_CHECKING:
-    from utils.datasets.detection import LoadImagesAndLabels
-
-Batch = tuple[torch.Tensor, torch.Tensor, tuple[str, ...], tuple]
-
-
-# -- rectangles ----------------------------------------------------------------------------------------------------
-
-
-def rectangle_shapes(ratio_bounds: np.ndarray, img_size: int, stride: int, pad: float) -> np.ndarray:
-    """Smallest rectangle, in whole strides, around images of given aspect ratios.
-
-    Args:
-        ratio_bounds: (G, 2) smallest and largest height / width of each group.
-        img_size: the images' long side.
-        stride: sides are multiples of it.
-        pad: extra strides.
-
-    Returns:
-        (G, 2) int64 height and width.
-    """
-    smallest, largest = np.asarray(ratio_bounds, dtype=np.float64).T
-    heights = np.where(largest < 1, largest, 1.0)  # all wider than high: as high as the highest
-    widths = np.where(smallest > 1, 1 / smallest, 1.0)  # all higher than wide: as wide as the widest
-    sides = np.stack([heights, widths], axis=1) * img_size
-    return (np.ceil(sides / stride + pad) * stride).astype(np.int64)
-
-
-def rectangle_groups(
-    shapes_wh: np.ndarray, batch_size: int, img_size: int, stride: int, pad: float, own_shapes: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Order images by aspect ratio and put neighbours into rectangular batches.
-
-    Args:
-        shapes_wh: (N, 2) width and height of the images.
-        batch_size: most images of a batch.
-        img_size: the images' long side.
-        stride: sides of rectangles are multiples of it.
-        pad: extra strides.
-        own_shapes: each image gets the rectangle it would get alone, and only equal rectangles share a batch;
-            otherwise every ``batch_size`` neighbours share the rectangle around them all.
-
-    Returns:
-        Order (N,) of the images, batch (N,) of each image in that order, and height and width (batches, 2).
-    """
-    ratios = shapes_wh[:, 1] / shapes_wh[:, 0]
-    order = np.argsort(ratios, kind="stable")
-    ratios = ratios[order]
-    if not own_shapes:
-        batch = np.arange(len(order)) // batch_size
-        starts = np.arange(0, len(order), batch_size)
-        bounds = np.stack([np.minimum.reduceat(ratios, starts), np.maximum.reduceat(ratios, starts)], axis=1)
-        return order, batch, rectangle_shapes(bounds, img_size, stride, pad)
-    own = rectangle_shapes(np.stack([ratios, ratios], axis=1), img_size, stride, pad)
-    # by rectangle, then by place in the data set: the order within a batch says nothing about ratios
-    regroup = np.lexsort((order, own[:, 1], own[:, 0]))
-    order, own = order[regroup], own[regroup]
-    changes = np.flatnonzero((own[1:] != own[:-1]).any(axis=1)) + 1
-    starts = np.concatenate(
-        [np.arange(a, b, batch_size) for a, b in zip([0, *changes], [*changes, len(own)], strict=True)]
-    )
-    batch = np.searchsorted(starts, np.arange(len(own)), side="right") - 1
-    return order, batch, own[starts]
-
-
-# -- batches -------------------------------------------------------------------------------------------------------
-
-
-def collate(items: Sequence[tuple]) -> Batch:
-    """Join items to a batch.
-
-    Returns:
-        Images (B, 3, H, W) uint8; targets (n, 6) float32 rows image index, class, x, y, w, h normalised; paths; shapes.
-    """
-    images, labels, paths, shapes = zip(*items, strict=True)
-    numbered = [torch.cat([torch.full_like(rows[:, :1], place), rows[:, 1:]], 1) for place, rows in enumerate(labels)]
-    return torch.stack(images), torch.cat(numbered), paths, shapes
 
 
 class EpochBatches(Sampler[list]):
@@ -123,10 +48,10 @@ class EpochBatches(Sampler[list]):
 
     def __len__(self) -> int:
         if self._batch is not None:
-            return -(-(int(self._batch[-1]) + 1) // self._ranks)
-        return -(-(-(-self._count // self._ranks)) // self._batch_size)
+            return math.ceil((int(self._batch[-1]) + 1) / self._ranks)
+        return math.ceil(math.ceil(self._count / self._ranks) / self._batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[ItemKey]]:
         epoch, self._next_epoch = self._next_epoch, self._next_epoch + 1
         if self._batch is not None:
             starts = np.searchsorted(self._batch, np.arange(int(self._batch[-1]) + 2))  # and one past the last
@@ -138,7 +63,7 @@ class EpochBatches(Sampler[list]):
             own = self._own_share(order)
             groups = (own[start : start + self._batch_size] for start in range(0, len(own), self._batch_size))
         for group in groups:
-            yield [(index, epoch) for index in group.tolist()]
+            yield [ItemKey(index, epoch) for index in group.tolist()]
 
 
 class EpochLoader(DataLoader):
@@ -211,8 +136,6 @@ def create_dataloader(
         DatasetError: see :class:`utils.datasets.detection.LoadImagesAndLabels`.
         OptionError: for what is not available yet.
     """
-    from utils.datasets.detection import LoadImagesAndLabels  # noqa: PLC0415 - it uses this file's collate
-
     for wanted, flag in ((quad, "--quad"), (image_weights, "--image-weights")):
         if wanted:
             raise OptionError(f"{flag} is not available yet")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -74,10 +74,8 @@ def scan_images(image_files: Sequence[str], index_file: Path | None, description
         return records
     with ThreadPool(_READERS) as pool:
         pairs = zip(image_files, label_files, strict=True)
-        progress = tqdm(
-            pool.imap(_scan_one, pairs, chunksize=16), f"{description}scanning", len(image_files), leave=False
-        )
-        records = list(progress)
+        scanned = pool.imap(_scan_one, pairs, chunksize=16)
+        records = list(tqdm(scanned, f"{description}scanning", len(image_files), leave=False, disable=None))
     if index_file:
         _write_index(index_file, fingerprint, records)
     return records
@@ -157,15 +155,11 @@ def _unpack(stored: dict[str, np.ndarray]) -> list[ImageRecord]:
 
 def _write_index(file: Path, fingerprint: str, records: Sequence[ImageRecord]) -> None:
     """Keep the records; written beside and renamed, so that a reader never sees half an index."""
-    temporary = None
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=file.parent, prefix=f".{file.stem}-", suffix=".npz", delete=False
-        ) as stream:
-            temporary = Path(stream.name)
+        with temporary.open("wb") as stream:
             np.savez_compressed(stream, fingerprint=np.array(fingerprint), **_pack(records))
         temporary.replace(file)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         LOGGER.info(f"{file}: the label index is not kept ({error.strerror or error})")

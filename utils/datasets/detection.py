@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,12 +13,13 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.augmentations import copy_paste, flip, hsv_gains, letterbox, mixup, optional_effects, shift_hsv
-from utils.datasets.batching import collate, rectangle_groups
 from utils.datasets.cache import ImageRecord, index_path, scan_images
 from utils.datasets.images import img2label_paths, list_images
+from utils.datasets.items import ItemKey, collate
 from utils.datasets.labels import refuse_unknown_classes
 from utils.datasets.mosaic import Tile, compose_mosaic
 from utils.datasets.pixels import DiskStore, fill, fits_in_memory, fits_on_disk
+from utils.datasets.rectangles import rectangle_groups
 from utils.errors import DatasetError
 from utils.geometry_warp import WarpRanges, warp_sample
 from utils.image_io import read_image
@@ -26,13 +27,6 @@ from utils.log import LOGGER
 
 _FAULTS_SHOWN = 50
 _SEED_MASK = 0xFFFFFFFF  # NumPy takes no negative seeds
-
-
-class ItemKey(NamedTuple):
-    """What an item depends on besides the data set and its seed; loaders ask for items by it."""
-
-    index: int
-    epoch: int
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
 from utils.image_io import read_image
 
-IMG_FORMATS = ("bmp", "dng", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp", "pfm")
 MIN_SIDE = 10  # pixels
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNED = (5, 6, 7, 8)  # its values that swap width and height
@@ -118,14 +118,16 @@ def _header_size(path: Path) -> tuple[int, int] | None:
     """Size by the header; None where only decoding can tell."""
     try:
         with Image.open(path) as image:
-            is_jpeg = image.format in ("JPEG", "MPO")
-            size, turned = exif_size(image), _orientation(image) != 1
+            if image.format in ("JPEG", "MPO"):
+                return exif_size(image) if _ends_as_jpeg(path) else None
+            size = image.size
             if image.format == "PNG":
-                image.verify()  # checksums; cheap, and the only sign of a damaged one
+                turned = "exif" in image.info  # asking for more would decode the pixels
+                image.verify()  # checksums: cheap, and the only sign of a damaged one
+            else:
+                turned = _orientation(image) != 1
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-    if is_jpeg:
-        return size if _ends_as_jpeg(path) else None
     return None if turned else size  # decoders disagree on turned PNG, TIFF and WebP files
 
 

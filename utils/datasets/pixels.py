@@ -8,6 +8,7 @@ the user's images.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ def fits_on_disk(needed: int, folder: Path, prefix: str = "") -> bool:
 def fill(load: Callable[[int], object], count: int, description: str) -> Iterator[object]:
     """Call ``load`` for each index on several threads, with a progress bar; results in order."""
     with ThreadPool(_READERS) as pool:
-        yield from tqdm(pool.imap(load, range(count), chunksize=8), description, count, leave=False)
+        yield from tqdm(pool.imap(load, range(count), chunksize=8), description, count, leave=False, disable=None)
 
 
 class DiskStore:
@@ -104,12 +105,10 @@ class DiskStore:
 
     def write(self, path: Path, image: np.ndarray) -> None:
         """Store pixels; a full disk stores nothing."""
-        temporary = None
+        temporary = path.with_name(f"{path.stem}.{os.getpid()}.part")
         try:
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=".part", delete=False) as stream:
-                temporary = Path(stream.name)
+            with temporary.open("wb") as stream:
                 np.save(stream, image, allow_pickle=False)
             temporary.replace(path)
         except OSError:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)

@@ -50,7 +50,8 @@ def _expand(source: str) -> list[str]:
     if path.exists():  # before patterns: a name may have brackets
         return [str(path)]
     if glob.has_magic(source):
-        return sorted(entry for entry in glob.glob(str(path), recursive=True) if _is_known(entry))
+        found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        return sorted(filter(_is_known, found))
     raise DatasetError(f"{source}: no such file or folder")
 
 
@@ -93,9 +94,9 @@ def find_files(path: str | Path | Sequence[str | Path]) -> list[str]:
 class LoadImages:
     """Goes through pictures and videos, one frame at a time.
 
-    Gives ``(path, im, im0, cap, s)``: the absolute path; the network's input, (3, h, w) uint8 RGB, contiguous; the frame
-    as it is, (H, W, 3) uint8 BGR; the open capture of a video, else None; the beginning of a log line. A file that
-    cannot be read is reported, remembered and passed over.
+    Gives ``(path, im, im0, cap, s)``: the absolute path; the network's input, (3, h, w) uint8 RGB, contiguous; the
+    frame as it is, (H, W, 3) uint8 BGR; the open capture of a video, else None; the beginning of a log line. A file
+    that cannot be read is reported, remembered and passed over.
 
     Attributes:
         files: absolute paths, pictures first.

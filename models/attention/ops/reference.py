@@ -1,6 +1,6 @@
 """Bi-level routing attention as the paper writes it: slow, plain, and what every other backend is tested against.
 
-Steps 4 of equations 4 to 6 in "BiFormer: Vision Transformer with Bi-Level Routing Attention", Zhu et al., CVPR 2023
+The token-to-token attention of "BiFormer: Vision Transformer with Bi-Level Routing Attention", Zhu et al., CVPR 2023
 (https://arxiv.org/abs/2303.08810).
 """
 
@@ -29,6 +29,9 @@ def attend_reference(
     :func:`models.attention.ops.dispatch.bi_level_routing_attention`.
     """
     batch, channels = q.shape[:2]
+    # An oracle's own rounding should not count: half precision is computed in float32
+    given, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
+    q, k, v = q.to(wide), k.to(wide), v.to(wide)
     queries = _split_heads(to_regions(q, region), num_heads)  # (B, R, M, T, D)
     keys = _split_heads(_routed(to_regions(k, region), idx), num_heads)  # (B, R, M, topk*T, D)
     values = _split_heads(_routed(to_regions(v, region), idx), num_heads)
@@ -37,11 +40,8 @@ def attend_reference(
     if mask_padding and region.is_padded:
         real = real_tokens(region, q.device)[idx].flatten(2)  # (B, R, topk*T)
         logits = logits.masked_fill(~real[:, :, None, None, :], float("-inf"))
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    weights = logits.softmax(dim=-1, dtype=wide).to(values.dtype)
-
-    mixed = (weights @ values).transpose(2, 3)  # (B, R, T, M, D)
-    return from_regions(mixed.reshape(batch, region.regions, region.tokens, channels), region)
+    mixed = (logits.softmax(dim=-1) @ values).transpose(2, 3)  # (B, R, T, M, D)
+    return from_regions(mixed.reshape(batch, region.regions, region.tokens, channels), region).to(given)
 
 
 def _routed(regions: Tensor, idx: Tensor) -> Tensor:

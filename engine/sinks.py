@@ -1,0 +1,285 @@
+"""Where results go: annotated pictures and videos, label files, a table, crops, feature maps, a window.
+
+A sink takes one frame after the other and is closed at the end, after an interruption too. Boxes come least confident
+first, so that the most confident one is drawn on top.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from engine.predictor import FrameResult
+from utils.drawing import Annotator, colors, save_one_box, tile_channels
+from utils.environment import check_imshow
+from utils.errors import BackendError, OptionError
+from utils.image_io import write_image
+from utils.log import LOGGER
+
+_DEFAULT_FPS = 30.0  # of videos that do not say theirs
+_CODEC = "mp4v"  # the one that every build of OpenCV can write
+_NOT_WRITABLE = (".dng", ".mpo", ".pfm")  # pictures of these kinds are saved as JPEG
+_UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+_CSV_COLUMNS = ("Image Name", "Prediction", "Confidence")
+
+
+@dataclass(frozen=True)
+class DrawingStyle:
+    """How boxes look."""
+
+    line_width: int = 3
+    hide_labels: bool = False
+    hide_conf: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """One detection: corners in whole px, class number and name, confidence 0..1."""
+
+    corners: tuple[float, float, float, float]
+    number: int
+    name: str
+    confidence: float
+
+
+class Frame:
+    """A result on its way through the sinks; it is drawn at most once, and only when a sink asks."""
+
+    def __init__(self, result: FrameResult, style: DrawingStyle | None = None) -> None:
+        self.result = result
+        self.style = style or DrawingStyle()
+
+    def __iter__(self) -> Iterator[Found]:
+        """Detections, least confident first."""
+        for *corners, confidence, number in self.result.boxes[::-1].tolist():
+            name = str(self.result.names.get(int(number), int(number)))
+            yield Found(tuple(corners), int(number), name, confidence)
+
+    @cached_property
+    def drawn(self) -> np.ndarray:
+        """(H, W, 3) BGR copy of the frame with its boxes."""
+        found = list(self)
+        names = "".join(sorted({one.name for one in found}))
+        annotator = Annotator(self.result.image.copy(), line_width=self.style.line_width, example=names or "abc")
+        for one in found:
+            annotator.box_label(one.corners, self._label(one), color=colors(one.number, bgr=True))
+        return annotator.result()
+
+    def _label(self, one: Found) -> str:
+        if self.style.hide_labels:
+            return ""
+        return one.name if self.style.hide_conf else f"{one.name} {one.confidence:.2f}"
+
+
+class Sink(Protocol):
+    """What every sink can do."""
+
+    def write(self, frame: Frame) -> None:
+        """Take one frame."""
+
+    def close(self) -> None:
+        """Finish files; may be called twice."""
+
+
+class MediaSink:
+    """Annotated pictures under their own names, videos as ``<stem>.mp4`` with their own frame rate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._video: cv2.VideoWriter | None = None
+        self._source: Path | None = None  # of the open video
+        self._origins: dict[Path, Path] = {}
+
+    def write(self, frame: Frame) -> None:
+        """Save one picture, or add one frame to its video.
+
+        Raises:
+            BackendError: when OpenCV cannot write videos here.
+            OptionError: when the result would replace its own source.
+        """
+        if frame.result.frame:
+            self._write_video(frame)
+        else:
+            self.close()
+            write_image(self._claim(frame.result.path, _NOT_WRITABLE, ".jpg"), frame.drawn)
+
+    def _write_video(self, frame: Frame) -> None:
+        result = frame.result
+        if self._source != result.path or result.frame == 1:
+            self.close()
+            height, width = result.image.shape[:2]
+            target = self._claim(result.path, (result.path.suffix.lower(),), ".mp4")
+            codec = cv2.VideoWriter.fourcc(*_CODEC)
+            self._video = cv2.VideoWriter(str(target), codec, result.fps or _DEFAULT_FPS, (width, height))
+            self._source = result.path
+            if not self._video.isOpened():
+                raise BackendError(f"{target}: this OpenCV cannot write {_CODEC} videos; use --nosave")
+        self._video.write(frame.drawn)
+
+    def _claim(self, source: Path, replaced: tuple[str, ...], suffix: str) -> Path:
+        """The file for a source, with a word where it replaces something."""
+        target = self.folder / source.name
+        target = target.with_suffix(suffix) if target.suffix.lower() in replaced else target
+        if target.exists() and source.exists() and target.samefile(source):
+            raise OptionError(f"{source}: the result would replace its source; choose another --project or --name")
+        earlier = self._origins.setdefault(target, source)
+        if earlier != source:
+            LOGGER.warning("%s: the result of %s is replaced by that of %s", target, earlier, source)
+        return target
+
+    def close(self) -> None:
+        """Finish the open video."""
+        if self._video is not None:
+            self._video.release()
+        self._video = self._source = None
+
+
+class TextSink:
+    """Label files ``labels/<stem>.txt``, in videos ``<stem>_<frame>.txt``; lines are appended.
+
+    Attributes:
+        count: files written to.
+    """
+
+    def __init__(self, folder: Path, corners: bool = False, confidence: bool = False) -> None:
+        """Make the folder.
+
+        Args:
+            folder: the run's; files go to ``labels`` below.
+            corners: write x1 y1 x2 y2 instead of centre and size; both normalised by the frame.
+            confidence: add it as a last column.
+        """
+        self.folder = folder / "labels"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.corners, self.confidence = corners, confidence
+        self._written: set[str] = set()
+
+    @property
+    def count(self) -> int:
+        """Files written to."""
+        return len(self._written)
+
+    def write(self, frame: Frame) -> None:
+        """Append one frame's lines; no file where nothing was found."""
+        height, width = frame.result.image.shape[:2]
+        lines = [self._line(one, width, height) for one in frame]
+        if lines:
+            name = f"{frame.result.stem}.txt"
+            with (self.folder / name).open("a", encoding="utf-8") as stream:
+                stream.writelines(lines)
+            self._written.add(name)
+
+    def _line(self, one: Found, width: int, height: int) -> str:
+        left, top, right, bottom = one.corners
+        box = (left, top, right, bottom)
+        if not self.corners:
+            box = ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top)
+        numbers = [value / side for value, side in zip(box, (width, height, width, height), strict=True)]
+        if self.confidence:
+            numbers.append(one.confidence)
+        return f"{one.number} " + " ".join(f"{number:.6g}" for number in numbers) + "\n"
+
+    def close(self) -> None:
+        """Nothing stays open between frames."""
+
+
+class CsvSink:
+    """``predictions.csv``, a row a detection; rows are appended."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "predictions.csv"
+        self._stream = path.open("a", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._stream)
+        if path.stat().st_size == 0:
+            self._writer.writerow(_CSV_COLUMNS)
+
+    def write(self, frame: Frame) -> None:
+        """Append one frame's rows."""
+        self._writer.writerows((frame.result.path.name, one.name, f"{one.confidence:.2f}") for one in frame)
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the table."""
+        self._stream.close()
+
+
+class CropSink:
+    """``crops/<class name>/<stem>.jpg``, then ``<stem>2.jpg``, ..., cut from the clean frame."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "crops"
+        self._next: dict[tuple[str, str], int] = defaultdict(lambda: 1)
+
+    def write(self, frame: Frame) -> None:
+        """Save each detection as a picture."""
+        for one in frame:
+            target = self._free_file(safe_name(one.name), frame.result.path.stem)
+            save_one_box(one.corners, frame.result.image, file=target, BGR=True)
+
+    def _free_file(self, name: str, stem: str) -> Path:
+        """Next free name; remembering the last number keeps long videos fast."""
+        while True:
+            number = self._next[name, stem]
+            self._next[name, stem] += 1
+            target = self.folder / name / f"{stem}{number if number > 1 else ''}.jpg"
+            if not target.exists():
+                return target
+
+    def close(self) -> None:
+        """Nothing stays open between frames."""
+
+
+class FeatureSink:
+    """``<stem>/stage<i>_<type>_features.png``, up to 32 channels, and ``.npy``, all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, frame: Frame) -> None:
+        """Save the feature maps of one frame."""
+        target = self.folder / frame.result.stem
+        target.mkdir(parents=True, exist_ok=True)
+        for feature in frame.result.features:
+            name = f"stage{feature.layer}_{feature.kind}_features"
+            write_image(target / f"{name}.png", tile_channels(feature.values))
+            np.save(target / f"{name}.npy", feature.values)
+
+    def close(self) -> None:
+        """Nothing stays open between frames."""
+
+
+class WindowSink:
+    """Annotated frames in a window on the screen."""
+
+    def __init__(self) -> None:
+        """Check that there is a screen.
+
+        Raises:
+            BackendError: when there is none.
+        """
+        if not check_imshow(warn=True):
+            raise BackendError("--view-img: no window can be opened here; leave it out and look at the saved pictures")
+
+    def write(self, frame: Frame) -> None:
+        """Show one frame."""
+        cv2.imshow(frame.result.path.name, frame.drawn)
+        cv2.waitKey(1)
+
+    def close(self) -> None:
+        """Close the windows."""
+        cv2.destroyAllWindows()
+
+
+def safe_name(name: str) -> str:
+    """A class name as the name of one folder, whatever characters it has."""
+    cleaned = _UNSAFE.sub("_", name).strip().rstrip(".")
+    return cleaned or "_"

@@ -1,0 +1,113 @@
+"""Files that an evaluation writes besides pictures: label files and COCO's JSON, as observers of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.evaluator import EvaluatedBatch
+from utils.boxes import xyxy2xywh
+from utils.log import LOGGER
+
+# COCO numbers its 80 classes from 1 to 90; these numbers belong to classes without boxes.
+_UNUSED_COCO_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+COCO_CATEGORY_IDS = tuple(number for number in range(1, 91) if number not in _UNUSED_COCO_IDS)
+
+
+def is_coco(data: Mapping[str, Any]) -> bool:
+    """Whether a data set validates on COCO's own images."""
+    listed = data.get("val")
+    return isinstance(listed, str) and Path(listed).name == "val2017.txt" and "coco" in Path(listed).parts
+
+
+class LabelFiles:
+    """Writes ``<stem>.txt`` per image: ``class x y w h [confidence]``, normalised by the original image.
+
+    Args:
+        folder: where the files go; a second run into it appends.
+        with_confidence: add the confidence to each line.
+    """
+
+    def __init__(self, folder: Path, with_confidence: bool = False) -> None:
+        self.folder, self.with_confidence = folder, with_confidence
+
+    def __call__(self, batch: EvaluatedBatch) -> None:
+        """Write the files of a batch; an image without detections gets none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path, (height, width), found in zip(batch.paths, batch.shapes_hw, batch.native, strict=True):
+            if not len(found):
+                continue
+            boxes = xyxy2xywh(found[:, :4]) / found.new_tensor([width, height, width, height])
+            columns = [found[:, 5:6], boxes, found[:, 4:5]] if self.with_confidence else [found[:, 5:6], boxes]
+            with (self.folder / f"{Path(path).stem}.txt").open("a", encoding="utf-8") as stream:
+                stream.writelines(f"{_numbers(row)}\n" for row in torch.cat(columns, 1).tolist())
+
+
+def _numbers(row: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in row)
+
+
+class CocoJson:
+    """Collects detections in COCO's result form.
+
+    Args:
+        category_ids: COCO's number for each class index; the index itself when omitted.
+    """
+
+    def __init__(self, category_ids: Sequence[int] | None = None) -> None:
+        self.category_ids = category_ids
+        self.rows: list[dict[str, Any]] = []
+        self.image_ids: list[int | str] = []
+
+    def __call__(self, batch: EvaluatedBatch) -> None:
+        """Add the detections of a batch."""
+        for path, found in zip(batch.paths, batch.native, strict=True):
+            stem = Path(path).stem
+            image_id = int(stem) if stem.isdecimal() else stem
+            self.image_ids.append(image_id)
+            for left, top, right, bottom, confidence, kind in found.tolist():
+                box = [round(value, 3) for value in (left, top, right - left, bottom - top)]
+                self.rows.append(
+                    {
+                        "image_id": image_id,
+                        "category_id": self._category(int(kind)),
+                        "bbox": box,
+                        "score": round(confidence, 5),
+                    }
+                )
+
+    def _category(self, kind: int) -> int:
+        return self.category_ids[kind] if self.category_ids is not None else kind
+
+    def write(self, path: Path) -> None:
+        """Write all rows as one JSON list."""
+        path.write_text(json.dumps(self.rows), encoding="utf-8")
+
+
+def coco_figures(annotations: Path, predictions: Path, image_ids: Sequence[int | str]) -> tuple[float, float] | None:
+    """mAP50-95 and mAP50 by pycocotools; None, with a warning, when that is not installed.
+
+    Args:
+        annotations: COCO's ground truth.
+        predictions: what :class:`CocoJson` wrote.
+        image_ids: images that were evaluated.
+    """
+    try:
+        from pycocotools.coco import COCO  # noqa: PLC0415 - optional package
+        from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - optional package
+    except ImportError:
+        LOGGER.warning(f"COCO's own figures from {annotations} need pycocotools: pip install pycocotools")
+        return None
+    if not json.loads(predictions.read_text(encoding="utf-8")):
+        return 0.0, 0.0
+    truth = COCO(str(annotations))
+    run = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
+    run.params.imgIds = list(image_ids)
+    run.evaluate()
+    run.accumulate()
+    run.summarize()
+    return float(run.stats[0]), float(run.stats[1])

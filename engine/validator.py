@@ -1,0 +1,226 @@
+"""What ``val.py`` does around :func:`engine.evaluator.evaluate`: load, choose the split, write, compare sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.evaluator import EvalResult, LossFunction, Thresholds, evaluate
+from engine.options.val import ValOptions
+from engine.results import evaluation_header, evaluation_table, speed_line
+from engine.run_plots import EvalPlots
+from engine.val_outputs import COCO_CATEGORY_IDS, CocoJson, LabelFiles, coco_figures, is_coco
+from models.backends.multi import DetectMultiBackend
+from utils.charts import plot_study
+from utils.datasets.batching import create_dataloader
+from utils.datasets.config import check_dataset
+from utils.devices import select_device
+from utils.errors import ConfigError, DatasetError
+from utils.log import LOGGER
+from utils.paths import increment_path
+from utils.sizes import check_img_size
+
+SPEED = Thresholds(conf=0.25, iou=0.45)
+STUDY_SIZES = range(256, 1536 + 128, 128)  # px
+_USUAL_CONF = 0.001  # mAP measured above this confidence misses the curve's tail
+_PAD = 0.5  # of a stride around each validation image
+
+
+@dataclasses.dataclass
+class Given:
+    """Parts that a caller of ``val.run`` brings along instead of having them made."""
+
+    model: nn.Module | None = None
+    loader: Any = None
+    save_dir: Path = Path()
+    plots: bool = True
+    compute_loss: LossFunction | None = None
+    listener: Any = None
+
+
+def validate(options: ValOptions, given: Given | None = None) -> EvalResult:
+    """One validation.
+
+    Args:
+        options: the command's options.
+        given: parts that are there already.
+
+    Returns:
+        What was found; figures by pycocotools where COCO's annotations are there.
+    """
+    parts = given or Given()
+    alone = parts.model is None
+    model, device = _own_model(options) if alone else (parts.model, next(parts.model.parameters()).device)
+    save_dir = _new_folder(options) if alone else Path(parts.save_dir)
+    data = check_dataset(options.data)
+    nc = 1 if options.single_cls else int(data["nc"])
+    if alone:
+        _check_classes(options, model, data)
+    loader = parts.loader if parts.loader is not None else _loader(options, model, data)
+    names = {int(index): name for index, name in dict(getattr(model, "names", None) or data["names"]).items()}
+    outputs = _Outputs(options, data, save_dir, names, parts.plots and _may_write(alone, save_dir))
+    _notify(parts.listener, "on_val_start")
+    result = evaluate(
+        model,
+        loader,
+        device=device,
+        nc=nc,
+        names=names,
+        half=options.half,
+        thresholds=_thresholds(options),
+        single_cls=options.single_cls,
+        augment=options.augment,
+        hybrid=options.save_hybrid,
+        compute_loss=parts.compute_loss,
+        confusion=outputs.plots is not None,
+        observers=outputs.observers,
+        progress=evaluation_header(),
+    )
+    for row in evaluation_table(result, names, every_class=options.verbose):
+        LOGGER.info(row)
+    for note in result.notes:
+        LOGGER.warning(note)
+    result = outputs.finish(result)
+    if alone:
+        LOGGER.info(speed_line(result, (options.batch_size, 3, options.imgsz, options.imgsz)))
+        LOGGER.info(f"results in {save_dir}")
+    _notify(parts.listener, "on_val_end", result=result)
+    return result
+
+
+def run_task(options: ValOptions) -> EvalResult | None:
+    """What ``--task`` asks for; the result of the last validation."""
+    if options.task == "speed":
+        result = None
+        for weights in options.weights:
+            speed = dataclasses.replace(options, weights=[weights], conf_thres=SPEED.conf, iou_thres=SPEED.iou)
+            result = validate(dataclasses.replace(speed, half=True))
+        return result
+    if options.task == "study":
+        return _study(options)
+    if options.conf_thres > _USUAL_CONF:
+        LOGGER.warning(
+            f"--conf-thres {options.conf_thres} cuts the precision-recall curve; mAP is meant for {_USUAL_CONF}"
+        )
+    return validate(options)
+
+
+def _study(options: ValOptions) -> EvalResult | None:
+    """Validate each checkpoint at many sizes; a table for each and one chart."""
+    tables, result = [], None
+    for weights in options.weights:
+        table = Path(f"study_{Path(str(options.data)).stem}_{Path(weights).stem}.txt")
+        rows = []
+        for size in STUDY_SIZES:
+            LOGGER.info(f"\n{table}: {size} px")
+            one = dataclasses.replace(options, weights=[weights], imgsz=size, task="val", save_json=False)
+            result = validate(one, Given(plots=False))
+            rows.append([*result.summary, *result.speed_ms])
+        table.write_text("".join(_study_row(row) for row in rows), encoding="utf-8")
+        tables.append(table)
+    plot_study(tables, "study.png", sizes=list(STUDY_SIZES))
+    return result
+
+
+def _study_row(row: Sequence[float]) -> str:
+    return " ".join(f"{value:10.4g}" for value in row) + "\n"
+
+
+def _own_model(options: ValOptions) -> tuple[DetectMultiBackend, torch.device]:
+    device = select_device(options.device, batch_size=options.batch_size)
+    half = options.half and device.type != "cpu"
+    data = options.data if isinstance(options.data, (str, Path)) else None
+    model = DetectMultiBackend(options.weights, device=device, dnn=options.dnn, data=data, fp16=half)
+    size = check_img_size(options.imgsz, s=model.stride)
+    model.eval()
+    model.warmup(imgsz=(1, 3, size, size))
+    return model, device
+
+
+def _new_folder(options: ValOptions) -> Path:
+    return increment_path(Path(options.project) / options.name, exist_ok=options.exist_ok, mkdir=True)
+
+
+def _may_write(alone: bool, save_dir: Path) -> bool:
+    """A caller with its own model gets pictures only into a folder that it names."""
+    return alone or save_dir != Path()
+
+
+def _check_classes(options: ValOptions, model: DetectMultiBackend, data: Mapping[str, Any]) -> None:
+    own = getattr(model.model, "nc", len(model.names))
+    if own != data["nc"] and not options.single_cls:
+        raise ConfigError(
+            f"--weights {' '.join(map(str, options.weights))} know {own} classes, "
+            f"--data {options.data} has {data['nc']}: give weights and data that belong together"
+        )
+
+
+def _loader(options: ValOptions, model: nn.Module, data: Mapping[str, Any]) -> Any:
+    split = options.task if options.task in ("train", "test") else "val"
+    if not data.get(split):
+        raise DatasetError(f"--task {options.task}: {options.data} has no `{split}` entry")
+    stride = max(int(torch.as_tensor(model.stride).max()), 32)
+    flexible = bool(getattr(model, "pt", True)) and options.task != "speed"
+    loader, _ = create_dataloader(
+        data[split],
+        check_img_size(options.imgsz, s=stride),
+        options.batch_size,
+        stride,
+        single_cls=options.single_cls,
+        pad=_PAD if flexible else 0.0,
+        rect=flexible,
+        workers=options.workers,
+        prefix=f"{split}: ",
+        nc=data["nc"],
+    )
+    return loader
+
+
+def _thresholds(options: ValOptions) -> Thresholds:
+    return Thresholds(options.conf_thres, options.iou_thres, options.max_det)
+
+
+def _notify(listener: Any, event: str, **facts: Any) -> None:
+    if listener is not None:
+        listener.run(event, **facts)
+
+
+class _Outputs:
+    """Everything that one validation writes."""
+
+    def __init__(
+        self, options: ValOptions, data: Mapping[str, Any], folder: Path, names: dict[int, str], plots: bool
+    ) -> None:
+        coco = is_coco(data)
+        self.folder = folder
+        self.weights = Path(str(options.weights[0])).stem if options.weights else "model"
+        self.annotations = Path(data.get("path") or "") / "annotations" / "instances_val2017.json"
+        self.plots = EvalPlots(folder, names) if plots else None
+        wants_json = options.save_json or coco
+        self.json = CocoJson(COCO_CATEGORY_IDS if coco else None) if wants_json else None
+        self.observers: list[Callable] = [observer for observer in (self.plots, self.json) if observer is not None]
+        if options.save_txt or options.save_hybrid:
+            self.observers.append(LabelFiles(folder / "labels", options.save_conf))
+
+    def finish(self, result: EvalResult) -> EvalResult:
+        """Draw the curves, write the JSON, and let pycocotools have the last word where it can."""
+        if self.plots is not None:
+            self.plots.finish(result)
+        if self.json is None:
+            return result
+        path = self.folder / f"{self.weights}_predictions.json"
+        self.json.write(path)
+        LOGGER.info(f"{len(self.json.rows)} detections in {path}")
+        if not self.annotations.is_file():
+            return result
+        figures = coco_figures(self.annotations, path, self.json.image_ids)
+        if figures is None:
+            return result
+        return dataclasses.replace(
+            result, metrics=dataclasses.replace(result.metrics, map=figures[0], map50=figures[1])
+        )

@@ -1,0 +1,519 @@
+"""detect.py from end to end with a detector whose answers are known, and each kind of output by itself.
+
+The detector has one level of stride 8 and one anchor of 10 x 13 px. Its head ignores its input: every cell predicts a
+box of exactly the anchor's size around the cell's centre.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import detect
+from engine.detection import DetectionSummary, describe, resolve_source, run_detection
+from engine.features import FeatureTap
+from engine.options.detect import DetectOptions
+from engine.predictor import FrameResult, Predictor, Selection
+from engine.sinks import CropSink, CsvSink, DrawingStyle, Frame, MediaSink, TextSink, safe_name
+from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
+from models.common import DetectMultiBackend
+from models.yolo import DetectionModel
+from utils.datasets.sources import LoadImages
+from utils.errors import BackendError, ConfigError, DatasetError, OptionError
+from utils.image_io import read_image, write_image
+from utils.log import LOGGER
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {
+    "nc": 2,
+    "depth_multiple": 1.0,
+    "width_multiple": 1.0,
+    "anchors": [[10, 13]],
+    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]]],
+    "head": [[[-1], 1, "Detect", ["nc", "anchors"]]],
+}
+NAMES = {0: "bus", 1: "行人"}
+LOGIT_HALF = 0.0  # sigmoid 0.5: centre of the cell, size of the anchor
+
+
+def save_detector(path: Path, objectness: float = 4.0) -> Path:
+    torch.manual_seed(0)
+    model = DetectionModel(TINY)
+    model.names = dict(NAMES)
+    head = model.model[-1].m[0]
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.copy_(torch.tensor([LOGIT_HALF] * 4 + [objectness, -8.0, 4.0]))
+    write_checkpoint(path, Checkpoint(model.state_dict(), ModelMeta.of(model), optimizer={"state": torch.ones(5000)}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    return save_detector(tmp_path_factory.mktemp("weights") / "tiny.pt")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A picture of 128 x 96 px, which a 64 px input sees at half size with 8 px of padding above and below."""
+    folder = tmp_path / "图 片"
+    folder.mkdir()
+    write_image(folder / "照 片.png", np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def logger_as_before():
+    """Running a command sets the logger up; the next test gets it as it was."""
+    before = (list(LOGGER.handlers), LOGGER.propagate, LOGGER.level)
+    yield
+    LOGGER.handlers[:], LOGGER.propagate = before[:2]
+    LOGGER.setLevel(before[2])
+
+
+def save_video(path: Path, frames: int = 5, size: tuple[int, int] = (64, 48)) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.0, size)
+    for number in range(frames):
+        writer.write(np.full((size[1], size[0], 3), 40 * number, np.uint8))
+    writer.release()
+    return path
+
+
+def go(weights: Path, source: Path | str, folder: Path, **options) -> DetectionSummary:
+    settings = {"imgsz": 64, "device": "cpu", "project": str(folder / "runs"), **options}
+    return run_detection(DetectOptions.from_kwargs(weights=str(weights), source=str(source), **settings))
+
+
+def expected_boxes() -> np.ndarray:
+    """All 64 cells of the 64 x 64 input in pixels of the 128 x 96 picture, clipped to it."""
+    rows, columns = np.mgrid[0:8, 0:8].reshape(2, -1)
+    x, y = 8 * columns + 4, 8 * rows + 4
+    boxes = np.stack([2 * (x - 5), 2 * (y - 6.5 - 8), 2 * (x + 5), 2 * (y + 6.5 - 8)], 1)
+    return np.clip(boxes, 0, [128, 96, 128, 96])
+
+
+# -- the whole way -------------------------------------------------------------------------------------------------
+
+
+def test_boxes_come_back_in_the_pixels_of_the_picture(weights, pictures):
+    backend = DetectMultiBackend(weights)
+    predictor = Predictor(backend, Selection(conf_thres=0.5))
+    (result,) = predictor.stream(LoadImages(pictures, img_size=64, stride=backend.stride))
+    found = result.boxes
+    assert found.dtype == np.float32 and found.shape == (64, 6)
+    expected = expected_boxes()
+    np.testing.assert_array_equal(found[np.lexsort(found[:, :4].T[::-1]), :4], expected[np.lexsort(expected.T[::-1])])
+    score = 1 / (1 + np.exp(-4.0))
+    np.testing.assert_allclose(found[:, 4], score**2, rtol=1e-4)
+    assert (found[:, 5] == 1).all()
+    assert result.input_hw == (64, 64) and result.frame == 0 and result.names == NAMES
+    np.testing.assert_array_equal(result.image, read_image(pictures / "照 片.png"))
+
+
+def test_every_output_of_a_picture(weights, pictures, tmp_path):
+    options = {"save_txt": True, "save_conf": True, "save_csv": True, "save_crop": True, "visualize": True}
+    summary = go(weights, pictures, tmp_path, max_det=3, **options)
+    run = tmp_path / "runs" / "exp"
+    assert (summary.save_dir, summary.frames, summary.detections, summary.unreadable) == (run, 1, 3, ())
+    saved = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    layers = {f"照 片/stage{i}_Conv_features.{suffix}" for i in range(3) for suffix in ("png", "npy")}
+    crops = {f"crops/行人/照 片{number}.jpg" for number in ("", 2, 3)}
+    assert saved == {"照 片.png", "labels/照 片.txt", "predictions.csv"} | crops | layers
+
+    original, drawn = (read_image(folder / "照 片.png") for folder in (pictures, run))
+    assert drawn.shape == original.shape and (drawn != original).any()
+    rows = np.loadtxt(run / "labels" / "照 片.txt")
+    assert rows.shape == (3, 6) and (rows[:, 0] == 1).all()
+    size = np.array([128, 96])
+    corners = np.c_[(rows[:, 1:3] - rows[:, 3:5] / 2) * size, (rows[:, 1:3] + rows[:, 3:5] / 2) * size]
+    known = {tuple(box) for box in expected_boxes()}
+    assert {tuple(np.rint(box)) for box in corners} <= known
+    np.testing.assert_allclose(rows[:, 5], (1 / (1 + np.exp(-4.0))) ** 2, rtol=1e-4)
+    maps = np.load(run / "照 片" / "stage0_Conv_features.npy")
+    assert maps.shape == (8, 32, 32) and maps.dtype == np.float32
+
+
+def test_nothing_found_leaves_the_picture_but_no_label_file(weights, pictures, tmp_path):
+    options = {"save_txt": True, "save_csv": True, "save_crop": True}
+    summary = go(weights, pictures, tmp_path, conf_thres=0.99, **options)
+    assert summary.detections == 0
+    np.testing.assert_array_equal(read_image(summary.save_dir / "照 片.png"), read_image(pictures / "照 片.png"))
+    assert list((summary.save_dir / "labels").iterdir()) == [] and not (summary.save_dir / "crops").exists()
+    assert (summary.save_dir / "predictions.csv").read_text().splitlines() == ["Image Name,Prediction,Confidence"]
+
+
+def test_video_keeps_its_rate_and_its_frames(weights, tmp_path):
+    save_video(tmp_path / "剪 辑.avi")
+    summary = go(weights, tmp_path / "剪 辑.avi", tmp_path, save_txt=True, max_det=1)
+    assert summary.frames == 5
+    capture = cv2.VideoCapture(str(summary.save_dir / "剪 辑.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == 12
+    frames = []
+    while (shot := capture.read())[0]:
+        frames.append(shot[1])
+    assert len(frames) == 5 and frames[0].shape == (48, 64, 3)
+    assert abs(float(np.median(frames[3])) - 120) < 8
+    labels = sorted(path.name for path in (summary.save_dir / "labels").iterdir())
+    assert labels == [f"剪 辑_{number}.txt" for number in range(1, 6)]
+
+
+def test_vid_stride_skips_frames(weights, tmp_path):
+    save_video(tmp_path / "clip.avi")
+    assert go(weights, tmp_path / "clip.avi", tmp_path, vid_stride=2, nosave=True).frames == 3
+
+
+def test_runs_are_counted_up_unless_told_otherwise(weights, pictures, tmp_path):
+    folders = [go(weights, pictures, tmp_path, save_txt=True, nosave=True).save_dir.name for _ in range(2)]
+    again = go(weights, pictures, tmp_path, save_txt=True, nosave=True, exist_ok=True)
+    assert [*folders, again.save_dir.name] == ["exp", "exp2", "exp"]
+    lines = (again.save_dir / "labels" / "照 片.txt").read_text().splitlines()
+    assert len(lines) == 2 * 64  # appended
+    assert sorted(path.name for path in again.save_dir.iterdir()) == ["labels"]
+
+
+def test_nothing_to_save_makes_no_folder(weights, pictures, tmp_path):
+    assert go(weights, pictures, tmp_path, nosave=True).save_dir is None
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unreadable_files_are_counted_and_the_rest_is_done(weights, pictures, tmp_path):
+    (pictures / "broken.jpg").write_bytes(b"nothing")
+    summary = go(weights, pictures, tmp_path, nosave=True)
+    assert summary.frames == 1 and len(summary.unreadable) == 1 and "broken.jpg" in summary.unreadable[0]
+    settings = {"imgsz": [64], "device": "cpu", "nosave": True}
+    assert detect.main(DetectOptions(weights=[str(weights)], source=str(pictures), **settings)) == 1
+    (pictures / "broken.jpg").unlink()
+    assert detect.main(DetectOptions(weights=[str(weights)], source=str(pictures), **settings)) == 0
+
+
+def test_classes_are_filtered(weights, pictures, tmp_path):
+    assert go(weights, pictures, tmp_path, classes=[0], nosave=True).detections == 0
+    assert go(weights, pictures, tmp_path, classes=[1], nosave=True).detections == 64
+    with pytest.raises(OptionError, match="0 to 1"):
+        go(weights, pictures, tmp_path, classes=[2], nosave=True)
+
+
+def test_several_weights_vote_together(weights, pictures, tmp_path):
+    second = save_detector(tmp_path / "second.pt", objectness=1.0)
+    alone = go(second, pictures, tmp_path, nosave=True).detections
+    options = DetectOptions(
+        weights=[str(second), str(weights)], source=str(pictures), imgsz=[64], device="cpu", nosave=True, conf_thres=0.9
+    )
+    assert alone == 64
+    assert run_detection(options).detections == 64  # the sure one's boxes, each once
+    with pytest.raises(OptionError, match="--visualize"):
+        run_detection(dataclasses.replace(options, visualize=True))
+
+
+def test_update_strips_the_weights(pictures, tmp_path):
+    path = save_detector(tmp_path / "full.pt")
+    before = path.stat().st_size
+    go(path, pictures, tmp_path, update=True, nosave=True)
+    assert path.stat().st_size < before
+    assert read_checkpoint(path).optimizer is None
+    assert go(path, pictures, tmp_path, nosave=True).detections == 64
+
+
+def test_run_takes_keywords_and_returns_nothing(weights, pictures, tmp_path):
+    kwargs = {"imgsz": (64, 64), "device": "cpu", "project": tmp_path / "runs", "name": "名", "save_txt": True}
+    assert detect.run(weights=weights, source=pictures, **kwargs) is None
+    assert (tmp_path / "runs" / "名" / "labels" / "照 片.txt").exists()
+    with pytest.raises(OptionError, match="did you mean conf_thres"):
+        detect.run(conf_thresh=0.5)
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "0",
+        "rtsp://host/stream",
+        "rtmp://host/x",
+        "HTTP://host/a.jpg",
+        "https://host/v.mp4",
+        "list.streams",
+        "screen",
+        "screen 0 1 2 3 4",
+    ],
+)
+def test_sources_of_later_releases_are_refused(source):
+    with pytest.raises(OptionError, match="not available yet"):
+        resolve_source(source)
+
+
+def test_a_source_is_also_looked_for_beside_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_source("tests/engine") == str(ROOT / "tests" / "engine")
+    (tmp_path / "tests" / "engine").mkdir(parents=True)
+    assert resolve_source("tests/engine") == "tests/engine"
+    assert resolve_source("gone/*.jpg") == "gone/*.jpg"
+
+
+def test_missing_source_and_weights_are_named(weights, pictures, tmp_path):
+    with pytest.raises(DatasetError, match="no such place"):
+        go(weights, tmp_path / "no such place", tmp_path)
+    with pytest.raises(ConfigError, match=r"gone\.pt"):
+        go(tmp_path / "gone.pt", pictures, tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_window_without_a_display(weights, pictures, tmp_path, monkeypatch):
+    if not sys.platform.startswith("linux"):
+        pytest.skip("DISPLAY is for Linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(BackendError, match="--view-img"):
+        go(weights, pictures, tmp_path, view_img=True, nosave=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"conf_thres": 1.5},
+        {"iou_thres": -0.1},
+        {"max_det": 0},
+        {"vid_stride": 0},
+        {"line_thickness": 0},
+        {"imgsz": [64, 64, 64]},
+        {"imgsz": 0},
+        {"save_format": 2},
+        {"weights": []},
+        {"dnn": True},
+    ],
+)
+def test_impossible_options_are_refused(wrong):
+    with pytest.raises(OptionError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
+        DetectOptions.from_kwargs(**wrong)
+
+
+def test_command_line_has_the_known_flags_and_defaults():
+    options = detect.parse_opt([])
+    assert options == DetectOptions()
+    assert (options.conf_thres, options.iou_thres, options.max_det, options.image_size()) == (
+        0.25,
+        0.45,
+        1000,
+        (640, 640),
+    )
+    assert (options.source, options.project, options.name, options.line_thickness) == (
+        "data/images",
+        "runs/detect",
+        "exp",
+        3,
+    )
+    line = (
+        "--weights a.pt b.pt --img 320 480 --conf 0.1 --iou 0.2 --classes 0 2 --save-format 1 --vid-stride 3 --agnostic"
+    )
+    options = detect.parse_opt(line.split())
+    assert options.weights == ["a.pt", "b.pt"] and options.image_size() == (320, 480) and options.classes == [0, 2]
+    assert (options.conf_thres, options.iou_thres, options.save_format, options.vid_stride) == (0.1, 0.2, 1, 3)
+    assert options.agnostic_nms and not options.save_txt
+    for alias in ("--imgsz", "--img", "--img-size"):
+        assert detect.parse_opt([alias, "96"]).imgsz == [96]
+
+
+# -- sinks by themselves -------------------------------------------------------------------------------------------
+
+
+def result(boxes=(), path="/x/im.jpg", frame=0, size=(100, 200), names=None) -> FrameResult:
+    rows = np.array(boxes, np.float32).reshape(-1, 6)
+    image = np.full((*size, 3), 90, np.uint8)
+    return FrameResult(Path(path), image, rows, names or {0: "cat", 3: "dog"}, frame=frame, fps=25.0)
+
+
+TWO = [[20, 10, 60, 50, 0.876543, 3], [0, 0, 200, 100, 0.25, 0]]  # most confident first, as from suppression
+
+
+@pytest.mark.parametrize(
+    ("corners", "confidence", "lines"),
+    [
+        (False, False, ["0 0.5 0.5 1 1", "3 0.2 0.3 0.2 0.4"]),
+        (False, True, ["0 0.5 0.5 1 1 0.25", "3 0.2 0.3 0.2 0.4 0.876543"]),
+        (True, False, ["0 0 0 1 1", "3 0.1 0.1 0.3 0.5"]),
+        (True, True, ["0 0 0 1 1 0.25", "3 0.1 0.1 0.3 0.5 0.876543"]),
+    ],
+)
+def test_label_file_formats(tmp_path, corners, confidence, lines):
+    sink = TextSink(tmp_path, corners, confidence)
+    sink.write(Frame(result()))
+    assert list((tmp_path / "labels").iterdir()) == [] and sink.count == 0
+    sink.write(Frame(result(TWO)))
+    sink.write(Frame(result(TWO, path="/x/clip.mp4", frame=7)))
+    sink.close()
+    assert (tmp_path / "labels" / "im.txt").read_text().splitlines() == lines
+    assert (tmp_path / "labels" / "clip_7.txt").read_text().splitlines() == lines
+    assert sink.count == 2
+
+
+def test_label_numbers_have_six_digits(tmp_path):
+    with closing(TextSink(tmp_path)) as sink:
+        sink.write(Frame(result([[0, 0, 1, 1, 0.5, 0]], size=(3, 7))))
+    assert (tmp_path / "labels" / "im.txt").read_text() == "0 0.0714286 0.166667 0.142857 0.333333\n"
+
+
+def test_table_is_appended_under_one_header(tmp_path):
+    for _ in range(2):
+        with closing(CsvSink(tmp_path)) as sink:
+            sink.write(Frame(result()))
+            sink.write(Frame(result(TWO, path="/x/a, b.jpg", names={0: "cat", 3: 'say "dog"'})))
+    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.reader(stream))
+    once = [["a, b.jpg", "cat", "0.25"], ["a, b.jpg", 'say "dog"', "0.88"]]
+    assert rows == [["Image Name", "Prediction", "Confidence"], *once, *once]
+
+
+def test_crops_are_clean_counted_up_and_stay_in_their_folder(tmp_path):
+    frame = Frame(result([*TWO, TWO[0]], names={0: "../../up", 3: "traffic/light"}))
+    assert frame.drawn is not frame.result.image
+    with closing(CropSink(tmp_path)) as sink:
+        sink.write(frame)
+    with closing(CropSink(tmp_path)) as again:
+        again.write(frame)
+    saved = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.jpg"))
+    assert saved == [
+        "crops/.._.._up/im.jpg",
+        "crops/.._.._up/im2.jpg",
+        "crops/traffic_light/im.jpg",
+        "crops/traffic_light/im2.jpg",
+        "crops/traffic_light/im3.jpg",
+        "crops/traffic_light/im4.jpg",
+    ]
+    crop = read_image(tmp_path / "crops" / "traffic_light" / "im.jpg")
+    assert crop.shape == (51, 51, 3)  # 40 * 1.02 + 10 around (40, 30)
+    assert np.abs(crop.astype(int) - 90).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("person", "person"), ("a/b\\c", "a_b_c"), ("..", "_"), ("", "_"), ("行人", "行人")]
+)
+def test_safe_names(name, folder):
+    assert safe_name(name) == folder
+
+
+@pytest.mark.parametrize(
+    ("style", "same_as"), [({"hide_labels": True}, ""), ({"hide_conf": True}, "dog"), ({}, "dog 0.88")]
+)
+def test_labels_on_pictures(style, same_as):
+    from utils.drawing import Annotator, colors
+
+    drawn = Frame(result(TWO[:1]), DrawingStyle(2, **style)).drawn
+    by_hand = Annotator(np.full((100, 200, 3), 90, np.uint8), line_width=2)
+    by_hand.box_label(TWO[0][:4], same_as, color=colors(3, bgr=True))
+    np.testing.assert_array_equal(drawn, by_hand.result())
+
+
+def test_picture_kinds_that_cannot_be_written_become_jpeg(tmp_path):
+    with closing(MediaSink(tmp_path)) as sink:
+        for name in ("a.DNG", "b.mpo", "c.pfm", "d.WEBP", "e.tif"):
+            sink.write(Frame(result(TWO, path=f"/x/{name}")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jpg", "b.jpg", "c.jpg", "d.WEBP", "e.tif"]
+
+
+def test_a_source_is_never_replaced_by_its_result(tmp_path):
+    write_image(tmp_path / "im.png", np.zeros((10, 10, 3), np.uint8))
+    with closing(MediaSink(tmp_path)) as sink, pytest.raises(OptionError, match="replace its source"):
+        sink.write(Frame(result(path=tmp_path / "im.png")))
+    assert read_image(tmp_path / "im.png").max() == 0
+
+
+def test_sources_of_one_name_are_mentioned(tmp_path):
+    seen: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())
+    LOGGER.addHandler(handler)
+    try:
+        with closing(MediaSink(tmp_path)) as sink:
+            sink.write(Frame(result(path="/x/im.jpg")))
+            sink.write(Frame(result(path="/y/im.jpg")))
+    finally:
+        LOGGER.removeHandler(handler)
+    assert len(seen) == 1 and "/x/im.jpg" in seen[0] and "/y/im.jpg" in seen[0]
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63)])
+def test_video_is_playable_after_an_interruption(tmp_path, size):
+    with pytest.raises(KeyboardInterrupt), ExitStack() as stack:
+        sink = stack.enter_context(closing(MediaSink(tmp_path)))
+        for number in range(1, 4):
+            sink.write(Frame(result(TWO, path="/x/clip.avi", frame=number, size=size)))
+        raise KeyboardInterrupt
+    capture = cv2.VideoCapture(str(tmp_path / "clip.mp4"))
+    assert capture.get(cv2.CAP_PROP_FPS) == 25 and capture.get(cv2.CAP_PROP_FRAME_COUNT) == 3
+    assert capture.read()[0]
+
+
+def test_two_videos_after_each_other_become_two_files(tmp_path):
+    with closing(MediaSink(tmp_path)) as sink:
+        for path, frame in (("/x/a.mov", 1), ("/x/a.mov", 2), ("/x/b.gif", 1), ("/x/im.jpg", 0), ("/x/c.MP4", 1)):
+            sink.write(Frame(result(path=path, frame=frame)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "c.mp4", "im.jpg"]
+
+
+# -- small parts ---------------------------------------------------------------------------------------------------
+
+
+def test_log_line_of_a_frame():
+    line = describe(result([*TWO, TWO[0]]))
+    assert line == "0x0 1 cat, 2 dogs, 0.0ms"
+    assert describe(result()) == "0x0 (no detections), 0.0ms"
+
+
+def test_tap_listens_only_while_it_is_open(weights):
+    backend = DetectMultiBackend(weights)
+    image = torch.zeros(1, 3, 64, 64)
+    with FeatureTap(backend.model) as tap:
+        backend(image, augment=True)  # three passes; the first counts
+        maps = tap.take()
+        assert [(feature.layer, feature.kind, feature.values.shape) for feature in maps] == [
+            (0, "Conv", (8, 32, 32)),
+            (1, "Conv", (8, 16, 16)),
+            (2, "Conv", (8, 8, 8)),
+        ]
+        assert tap.take() == []
+    backend(image)
+    assert tap.take() == []
+
+
+# -- as a program --------------------------------------------------------------------------------------------------
+
+
+def test_program_runs_without_a_display(weights, pictures, tmp_path):
+    (pictures / "broken.png").write_bytes(b"nothing")
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    command = [sys.executable, str(ROOT / "detect.py"), "--weights", str(weights), "--source", str(pictures)]
+    done = subprocess.run(
+        [*command, "--imgsz", "64", "--device", "cpu", "--max-det", "2"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "image 2/2" in done.stderr and "64x64 2 行人" in done.stderr and "Speed: " in done.stderr
+    assert "1 file could not be read" in done.stderr and "broken.png" in done.stderr
+    assert (tmp_path / "runs" / "detect" / "exp" / "照 片.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--source", "0"], "webcam"), (["--conf-thres", "2"], "--conf-thres 2.0"), (["--dnn"], "not available yet")],
+)
+def test_program_ends_with_2_and_one_line_for_a_users_mistake(arguments, words, capsys):
+    from engine.cli import run_command
+
+    try:
+        code = run_command(lambda: detect.main(detect.parse_opt(arguments)))
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    assert code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]

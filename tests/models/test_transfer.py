@@ -1,0 +1,122 @@
+"""Trained weights survive the insertion of layers: every old tensor loads, and predictions stay what they were."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from golden_formulas import fill_module
+
+from models.config import load_model_yaml
+from models.transfer import transfer_weights
+from models.yolo import DetectionModel
+
+
+def trained(cfg: str = "yolov5n.yaml", nc: int = 4) -> DetectionModel:
+    """A stand-in for a trained model: every tensor, running statistics included, away from its initial value."""
+    model = fill_module(DetectionModel(cfg, nc=nc), "golden:", 1.5)
+    model.model[-1].anchors *= 1.25
+    return model.eval()
+
+
+def inserted(cfg: str, after: int, module: str, args: list) -> dict:
+    """A model dict with one more row, later indices moved up."""
+    content, _ = load_model_yaml(cfg)
+    content = copy.deepcopy(content)
+    rows = [("backbone", row) for row in content["backbone"]] + [("head", row) for row in content["head"]]
+
+    def moved(source: int) -> int:
+        return source + 1 if source > after else source
+
+    new_rows = []
+    for index, (section, row) in enumerate(rows):
+        sources = [moved(s) if s >= 0 else s for s in (row[0] if isinstance(row[0], list) else [row[0]])]
+        new_rows.append((section, [sources if isinstance(row[0], list) else sources[0], *row[1:]]))
+        if index == after:
+            new_rows.append((section, [-1, 1, module, args]))
+    for section in ("backbone", "head"):
+        content[section] = [row for where, row in new_rows if where == section]
+    return content
+
+
+def assert_same_predictions(a: DetectionModel, b: DetectionModel) -> None:
+    x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        torch.testing.assert_close(a.eval()(x)[0], b.eval()(x)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_nothing_to_transfer() -> None:
+    model = DetectionModel("yolov5n.yaml", nc=4)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    report = transfer_weights({}, model)
+    assert (report.transferred, report.total) == (0, 349)
+    assert len(report.missing) == 19  # the layers that have tensors
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)
+
+
+def test_same_architecture_transfers_everything() -> None:
+    old, new = trained(), DetectionModel("yolov5n.yaml", nc=4)
+    report = transfer_weights(old.state_dict(), new)
+    assert (report.transferred, report.total, report.missing, report.unused) == (349, 349, [], [])
+    assert str(report) == "Transferred 349/349 items"
+    assert_same_predictions(old, new)
+
+
+@pytest.mark.parametrize("variant", ["biformer", "biformer-backbone", "biformer-neck", "biformer-c3"])
+def test_shipped_variants_start_as_the_plain_model(variant: str) -> None:
+    old, new = trained(), DetectionModel(f"yolov5n-{variant}.yaml", nc=4)
+    report = transfer_weights(old.state_dict(), new)
+    assert report.transferred == 349
+    assert report.unused == []
+    assert_same_predictions(old, new)
+
+
+@pytest.mark.parametrize(
+    ("module", "args"),
+    [("BiLevelRoutingAttention", [0, 4, 2]), ("BiLevelRoutingAttention", []), ("BiFormerBlock", [])],
+    ids=str,
+)
+@pytest.mark.parametrize("after", [0, 2, 4, 6, 8, 9, 10, 13, 14, 17, 20, 23])
+def test_insertion_anywhere_loses_nothing(after: int, module: str, args: list) -> None:
+    old, new = trained(), DetectionModel(inserted("yolov5n.yaml", after, module, args), nc=4)
+    report = transfer_weights(old.state_dict(), new)
+    assert report.transferred == 349
+    assert report.unused == []
+    assert [line.split(":")[0] for line in report.missing] == [f"model.{after + 1}"]
+    assert_same_predictions(old, new)
+
+
+def test_another_class_count_leaves_the_head_and_says_why() -> None:
+    old, new = trained(nc=4), DetectionModel("yolov5n.yaml", nc=2)
+    report = transfer_weights(old.state_dict(), new)
+    assert report.transferred == 349 - 6
+    shapes = [
+        f"m.{level}.weight (shape (27, {c}, 1, 1) does not fit (21, {c}, 1, 1))"
+        for level, c in enumerate((64, 128, 256))
+    ]
+    shapes.insert(1, "m.0.bias, m.1.bias, m.2.bias (shape (27,) does not fit (21,))")
+    assert report.missing == [f"model.24: {shape}" for shape in shapes]
+
+
+def test_excluded_tensors_keep_their_values() -> None:
+    old, new = trained(), DetectionModel("yolov5n.yaml", nc=4)
+    before = new.model[-1].anchors.clone()
+    report = transfer_weights(old.state_dict(), new, exclude=("anchors",))
+    assert report.transferred == 348
+    torch.testing.assert_close(new.model[-1].anchors, before, rtol=0, atol=0)
+
+
+def test_a_removed_layer_is_reported_as_unused() -> None:
+    old, new = trained("yolov5n-biformer-backbone.yaml"), DetectionModel("yolov5n.yaml", nc=4)
+    report = transfer_weights(old.state_dict(), new)
+    assert report.transferred == 349
+    assert len(report.unused) == 1
+    assert report.unused[0].startswith("model.10: all")
+
+
+def test_half_precision_checkpoints_fill_float_models() -> None:
+    old, new = trained(), DetectionModel("yolov5n.yaml", nc=4)
+    transfer_weights({name: t.half() if t.is_floating_point() else t for name, t in old.state_dict().items()}, new)
+    assert {parameter.dtype for parameter in new.parameters()} == {torch.float32}

@@ -1,0 +1,248 @@
+"""Label files line by line, and the index that keeps what was read."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.datasets.cache import index_path, scan_images
+from utils.datasets.images import check_image, exif_size, img2label_paths, list_images
+from utils.datasets.labels import parse_labels, read_label_file, refuse_unknown_classes
+from utils.errors import DatasetError
+from utils.image_io import read_image
+
+BOX = "0 0.5 0.5 0.2 0.4"
+
+
+@pytest.mark.parametrize("text", ["", "\n", "  \n\t\r\n"])
+def test_empty_file_is_a_background(text):
+    label = parse_labels(text, "a.txt")
+    assert label.labels.shape == (0, 5)
+    assert label.labels.dtype == np.float32
+    assert label.polygons == ()
+    assert label.faults == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (BOX, [[0, 0.5, 0.5, 0.2, 0.4]]),
+        ("2.0 0 1 0.5 1e-1", [[2, 0, 1, 0.5, 0.1]]),
+        (f"\ufeff{BOX}", [[0, 0.5, 0.5, 0.2, 0.4]]),
+        (f"{BOX}\r\n1 0.1 0.1 0.1 0.1\r\n", [[0, 0.5, 0.5, 0.2, 0.4], [1, 0.1, 0.1, 0.1, 0.1]]),
+        (f"{BOX}\r1 0.1 0.1 0.1 0.1", [[0, 0.5, 0.5, 0.2, 0.4], [1, 0.1, 0.1, 0.1, 0.1]]),
+        ("3 0.1 0.2 0.5 0.2 0.3 0.8", [[3, 0.3, 0.5, 0.4, 0.6]]),  # a triangle
+        (f"{BOX}\n3 0.1 0.2 0.5 0.2 0.3 0.8", [[0, 0.5, 0.5, 0.2, 0.4], [3, 0.3, 0.5, 0.4, 0.6]]),
+    ],
+)
+def test_good_lines(text, rows, tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes(text.encode())
+    label = read_label_file(file)
+    np.testing.assert_allclose(label.labels, rows, atol=1e-6)
+    assert label.faults == ()
+    assert len(label.polygons) == len(label.lines) == len(rows)
+
+
+def test_boxes_have_no_outline_and_polygons_keep_theirs():
+    label = parse_labels(f"{BOX}\n3 0.1 0.2 0.5 0.2 0.3 0.8", "a.txt")
+    assert label.polygons[0].shape == (0, 2)
+    np.testing.assert_allclose(label.polygons[1], [[0.1, 0.2], [0.5, 0.2], [0.3, 0.8]])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("0 0.5 0.5 0.2", "4 values"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "6 values"),
+        ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "8 values"),
+        ("0 -0.1 0.5 0.2 0.4", "-0.1 is outside"),
+        ("0 0.5 1.01 0.2 0.4", "1.01 is outside"),
+        ("0 0.1 0.1 0.2 0.2 0.3 1.5", "1.5 is outside"),
+        ("0 nan 0.5 0.2 0.4", "'nan' is not a finite"),
+        ("0 0.5 inf 0.2 0.4", "'inf' is not a finite"),
+        ("0 0.5 x 0.2 0.4", "'x' is not a number"),
+        ("0,0.5,0.5,0.2,0.4", "1 values"),
+        ("person 0.5 0.5 0.2 0.4", "'person' is not a number"),
+        ("0.5 0.5 0.5 0.2 0.4", "class 0.5"),
+        ("-1 0.5 0.5 0.2 0.4", "class -1"),
+    ],
+)
+def test_bad_line_is_named_and_the_others_stay(line, words):
+    label = parse_labels(f"{BOX}\n\n{line}\n1 0.1 0.1 0.1 0.1", "dir/a.txt")
+    np.testing.assert_array_equal(label.labels[:, 0], [0, 1])
+    np.testing.assert_array_equal(label.lines, [1, 4])
+    (fault,) = label.faults
+    assert fault.startswith("dir/a.txt:3: ")
+    assert words in fault
+
+
+def test_duplicates_are_dropped_with_a_note():
+    label = parse_labels(f"{BOX}\n1 0.5 0.5 0.2 0.4\n0 0.50 0.5 0.2 0.4", "a.txt")
+    np.testing.assert_array_equal(label.labels[:, 0], [0, 1])
+    assert label.faults == ("a.txt:3: repeats line 1",)
+
+
+def test_unknown_classes_are_reported_by_line():
+    label = parse_labels(f"\n{BOX}\n5 0.1 0.1 0.1 0.1\n2 0.1 0.1 0.1 0.1", "a.txt")
+    assert refuse_unknown_classes(label, 6, "a.txt") is label
+    known = refuse_unknown_classes(label, 3, "a.txt")
+    np.testing.assert_array_equal(known.labels[:, 0], [0, 2])
+    assert known.faults == ("a.txt:3: class 5 is not below the data set's class count 3",)
+
+
+def test_undecodable_bytes_are_a_fault(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"0 0.5 0.5 0.2 0.4\n\xff\xfe\x00 1\n")
+    label = read_label_file(file)
+    assert len(label.labels) == 1
+    assert len(label.faults) == 1
+    assert len(read_label_file(tmp_path / "missing.txt").labels) == 0
+
+
+# -- images --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("/d/images/train/a.jpg", "/d/labels/train/a.txt"),
+        ("images/a.b.png", "labels/a.b.txt"),
+        ("/images/x/images/y.jpg", "/images/x/labels/y.txt"),  # the last one counts
+        ("/d/pictures/a.jpg", "/d/pictures/a.txt"),
+        ("/d/myimages/a.jpg", "/d/myimages/a.txt"),
+    ],
+)
+def test_label_path(image, label):
+    assert img2label_paths([image]) == [label]
+
+
+def save(path, size=(32, 24), **kwargs):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, **kwargs)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_exif_turns_width_and_height(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = save(tmp_path / f"a.{suffix}", exif=exif)
+    if suffix != "tif":  # Pillow has turned these itself
+        with Image.open(file) as image:
+            assert exif_size(image) == (24, 32)
+    height, width = read_image(file).shape[:2]
+    assert check_image(file) == (width, height)  # whatever the decoder makes of it
+    if suffix == "jpg":
+        assert (width, height) == (24, 32)
+
+
+def test_bad_images_are_refused_and_left_alone(tmp_path):
+    small, cut, text = save(tmp_path / "small.png", (32, 9)), save(tmp_path / "cut.jpg"), tmp_path / "text.jpg"
+    content = cut.read_bytes()[:-200]
+    cut.write_bytes(content)
+    text.write_text("no image")
+    for file, words in ((small, "10 px"), (cut, "cut"), (text, "text.jpg"), (tmp_path / "gone.jpg", "gone.jpg")):
+        with pytest.raises(DatasetError, match=words):
+            check_image(file)
+    assert cut.read_bytes() == content
+
+
+def test_list_images(tmp_path, monkeypatch):
+    with pytest.raises(DatasetError, match="neither"):
+        list_images(tmp_path / "images")
+    files = [save(tmp_path / "images" / name) for name in ("b.JPG", "a/c.png", "a/b/d.bmp")]
+    (tmp_path / "images" / "notes.txt").write_text("")
+    (tmp_path / "images" / "a" / "loop").symlink_to(tmp_path / "images")
+    assert sorted(list_images(tmp_path / "images")) == sorted(map(str, files))
+    listing = tmp_path / "train.txt"
+    listing.write_text("\ufeff./images/a/c.png\n\nimages/b.JPG\nimages/readme.md\n" + str(files[2]) + "\n", "utf-8")
+    expected = [str(tmp_path / name) for name in ("images/a/c.png", "images/b.JPG", "images/a/b/d.bmp")]
+    assert list_images(str(listing)) == expected
+    monkeypatch.chdir(tmp_path)
+    assert list_images(listing) == [expected[0], "images/b.JPG", expected[2]]  # from the current folder first
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match="no image found"):
+        list_images([tmp_path / "empty"])
+
+
+# -- index ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def split(tmp_path):
+    """Three images: one with a box and a polygon, a background, and one that cannot be read."""
+    images = [save(tmp_path / "images" / "train" / f"{name}.png") for name in "ab"]
+    (tmp_path / "images" / "train" / "c.png").write_text("broken")
+    folder = tmp_path / "labels" / "train"
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text(f"{BOX}\n3 0.1 0.2 0.5 0.2 0.3 0.8\nbad line\n")
+    return [*map(str, images), str(tmp_path / "images" / "train" / "c.png")], index_path(tmp_path / "images" / "train")
+
+
+def assert_equal_records(first, second):
+    assert len(first) == len(second)
+    for one, two in zip(first, second, strict=True):
+        assert (one.size_wh, one.has_label_file, one.fault) == (two.size_wh, two.has_label_file, two.fault)
+        assert one.label.faults == two.label.faults
+        np.testing.assert_array_equal(one.label.labels, two.label.labels)
+        np.testing.assert_array_equal(one.label.lines, two.label.lines)
+        for a, b in zip(one.label.polygons, two.label.polygons, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_index_round_trip(split, monkeypatch):
+    files, index = split
+    assert index.name == "train.index.npz"
+    assert index.parent.name == "labels"
+    first = scan_images(files, index)
+    assert [record.size_wh for record in first] == [(32, 24), (32, 24), None]
+    assert [record.has_label_file for record in first] == [True, False, False]
+    with np.load(index, allow_pickle=False) as stored:  # plain numbers, no objects
+        assert all(stored[name].dtype != object for name in stored.files)
+    monkeypatch.setattr("utils.datasets.cache._scan_one", None)  # a second scan would fail
+    assert_equal_records(scan_images(files, index), first)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut", "empty", "pickle"])
+def test_damaged_index_is_built_again(split, damage, caplog):
+    files, index = split
+    first = scan_images(files, index)
+    whole = index.read_bytes()
+    if damage == "pickle":
+        np.savez(index, fingerprint=np.array([{"an": "object"}], dtype=object))
+    else:
+        index.write_bytes({"garbage": b"x" * 500, "cut": whole[: len(whole) // 2], "empty": b""}[damage])
+    assert_equal_records(scan_images(files, index), first)
+    assert "damaged label index" in caplog.text
+    assert index.read_bytes() == whole
+
+
+@pytest.mark.parametrize("change", ["edit", "same size", "add", "fewer"])
+def test_stale_index_is_built_again(split, change):
+    files, index = split
+    scan_images(files, index)
+    label = index.parent / "train" / "a.txt"
+    if change == "edit":
+        label.write_text("1 0.1 0.1 0.1 0.1\n")
+    elif change == "same size":
+        before = label.stat()
+        label.write_text(label.read_text().replace("0 0.5", "4 0.5", 1))
+        os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    elif change == "add":
+        (index.parent / "train" / "b.txt").write_text(BOX)
+    else:
+        files = files[:1]
+    expected = scan_images(files, None)
+    assert_equal_records(scan_images(files, index), expected)
+
+
+def test_folder_that_cannot_be_written(split, monkeypatch, caplog):
+    files, index = split
+    expected = scan_images(files, None)
+    caplog.set_level("INFO")
+    missing = index.parent / "no such folder" / index.name  # root may write into read-only folders, not into none
+    assert_equal_records(scan_images(files, missing), expected)
+    assert "not kept" in caplog.text

@@ -1,0 +1,1 @@
+"""Command-line helpers around the main scripts, each started as ``python -m tools.<name>``."""

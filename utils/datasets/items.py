@@ -1,0 +1,31 @@
+"""What a data set is asked for, and how its answers become a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+Batch = tuple[torch.Tensor, torch.Tensor, tuple[str, ...], tuple]
+
+
+class ItemKey(NamedTuple):
+    """What an item depends on besides the data set and its seed; loaders ask for items by it."""
+
+    index: int
+    epoch: int
+
+
+def collate(items: Sequence[tuple]) -> Batch:
+    """Join items to a batch.
+
+    Returns:
+        Images (B, 3, H, W) uint8; targets (n, 6) float32 rows image index, class, x, y, w, h normalised; paths; shapes.
+    """
+    images, labels, paths, shapes = zip(*items, strict=True)
+    numbered = [torch.cat([torch.full_like(rows[:, :1], place), rows[:, 1:]], 1) for place, rows in enumerate(labels)]
+    # torch.stack would start threads, which costs more than the copying
+    pixels = torch.from_numpy(np.stack([image.numpy() for image in images]))
+    return pixels, torch.cat(numbered), paths, shapes
