@@ -106,6 +106,7 @@ def build_model(options: TrainOptions, classes: Names, hyp: Mapping[str, float])
         exclude = () if _same_strides(start, model) else (".anchors",)
         LOGGER.info(f"{options.weights}: {transfer_weights(start.model, model, exclude)}")
     model.names = dict(classes.names)
+    model.info()
     return model
 
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from engine.autobatch import choose_batch_size
 from engine.evaluator import EvalResult, evaluate
-from engine.images import resize_to, to_network
+from engine.images import memory_format, resize_to, to_network
 from engine.options.train import TrainOptions
 from engine.precision import amp_works
 from engine.results import (
@@ -103,7 +103,8 @@ class Trainer:
     def prepare(self) -> None:
         """Build model, loaders, optimizer and the rest, from the seed on."""
         init_seeds(self.options.seed, deterministic=True)
-        self.model = build_model(self.options, self.classes, self.hyp).to(self.device)
+        model = build_model(self.options, self.classes, self.hyp)
+        self.model = model.to(self.device, memory_format=memory_format(self.device))
         freeze_layers(self.model, self.options.freeze)
         self.imgsz = training_size(self.model, self.options.imgsz)
         self.amp = amp_works(self.model, self.device, self.imgsz)

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from golden_formulas import assert_golden, check_numbers, generator, golden_arrays, golden_json, image_u8
 
+from golden_formulas import assert_golden, check_numbers, generator, golden_arrays, golden_json, image_u8
 from utils.augmentations import (
     augment_hsv,
     blend,

@@ -368,7 +368,7 @@ def test_average_precision_agrees_with_cocoeval(crowded_images):
     assert abs(result.map - want.mean()) < 0.1
 
 
-def test_average_precision_is_within_a_tenth_of_a_point_of_cocoeval_when_low_confidence_is_kept():
+def test_average_precision_is_within_a_fifth_of_a_point_of_cocoeval_when_false_ones_come_late():
     images = []
     for index in range(60):
         found, labels = detections_and_labels(f"clear:{index}", labels=20, extra=60, nc=1, size=900, jitter=5.0)
@@ -380,4 +380,4 @@ def test_average_precision_is_within_a_tenth_of_a_point_of_cocoeval_when_low_con
     for found, labels in images:
         metrics.update(found, labels)
     want = coco_evaluation(images, nc=1).eval["precision"][0, :, 0, 0, 0].mean()
-    assert abs(metrics.compute().map50 - want) < 0.006  # half a hundredth of it is the last step, from recall 0.99 to 1
+    assert abs(metrics.compute().map50 - want) < 0.002

@@ -34,7 +34,8 @@ class RegionGrid(NamedTuple):
     @classmethod
     def of(cls, height: int, width: int, n_win: int) -> RegionGrid:
         """``n_win`` regions a side, their size rounded up; a side below ``n_win`` tokens gets a region per token."""
-        rows, cols = min(n_win, height), min(n_win, width)
+        rows = n_win if height >= n_win else height
+        cols = n_win if width >= n_win else width
         return cls(height, width, rows, cols, ceil_div(height, rows), ceil_div(width, cols))
 
     @classmethod
@@ -58,14 +59,26 @@ class RegionGrid(NamedTuple):
         return self.rows * self.region_h, self.cols * self.region_w
 
     @property
+    def is_symbolic(self) -> bool:
+        """Whether the map's size stays open, as in an export with dynamic shapes: no decision may hang on it then."""
+        return isinstance(self.height, torch.SymInt) or isinstance(self.width, torch.SymInt)
+
+    @property
     def is_padded(self) -> bool:
-        """Whether the regions reach beyond the map."""
-        return self.padded_hw != (self.height, self.width)
+        """Whether the regions reach, or for an open size may reach, beyond the map."""
+        return self.is_symbolic or self.padded_hw != (self.height, self.width)
 
     @property
     def filled_regions(self) -> int:
-        """Regions with at least one token of the map."""
+        """Regions with at least one token of the map; for an open size all, as any might have one."""
+        if self.is_symbolic:
+            return self.regions
         return ceil_div(self.height, self.region_h) * ceil_div(self.width, self.region_w)
+
+    @property
+    def has_empty_regions(self) -> bool:
+        """Whether some regions are, or for an open size may be, padding alone."""
+        return self.is_symbolic or self.filled_regions < self.regions
 
 
 def pad_to_grid(x: Tensor, grid: RegionGrid) -> Tensor:
@@ -92,7 +105,7 @@ def to_regions(x: Tensor, grid: RegionGrid) -> Tensor:
         (B, R, T, C); the inverse is :func:`from_regions`.
     """
     batch, channels = x.shape[:2]
-    cut = pad_to_grid(x, grid).reshape(batch, channels, grid.rows, grid.region_h, grid.cols, grid.region_w)
+    cut = pad_to_grid(x, grid).unflatten(3, (grid.cols, grid.region_w)).unflatten(2, (grid.rows, grid.region_h))
     # (B, C, rows, h, cols, w) -> (B, rows, cols, h, w, C) -> (B, R, T, C)
     return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid.regions, grid.tokens, channels)
 
@@ -108,10 +121,12 @@ def from_regions(regions: Tensor, grid: RegionGrid) -> Tensor:
         (B, C, H, W).
     """
     batch, channels = regions.shape[0], regions.shape[-1]
-    padded_h, padded_w = grid.padded_hw
     laid = regions.reshape(batch, grid.rows, grid.cols, grid.region_h, grid.region_w, channels)
     # (B, rows, cols, h, w, C) -> (B, C, rows, h, cols, w) -> (B, C, H, W)
-    whole = laid.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, padded_h, padded_w)
+    whole = laid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+    if grid.is_symbolic:  # a slice would want to know that it is no longer than the map
+        rows, cols = (torch.arange(side, device=whole.device) for side in (grid.height, grid.width))
+        return whole.index_select(2, rows).index_select(3, cols)
     return whole[:, :, : grid.height, : grid.width]
 
 

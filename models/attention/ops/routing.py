@@ -25,7 +25,7 @@ def region_means(x: Tensor, grid: RegionGrid) -> Tensor:
         (B, R, C) float32; zeros for a region of padding alone.
     """
     batch, channels = x.shape[:2]
-    cut = pad_to_grid(x, grid).reshape(batch, channels, grid.rows, grid.region_h, grid.cols, grid.region_w)
+    cut = pad_to_grid(x, grid).unflatten(3, (grid.cols, grid.region_w)).unflatten(2, (grid.rows, grid.region_h))
     sums = cut.sum(dim=(3, 5), dtype=torch.float32).reshape(batch, channels, grid.regions).transpose(1, 2)
     if not grid.is_padded:
         return sums / grid.tokens
@@ -47,11 +47,12 @@ def route_regions(q: Tensor, k: Tensor, grid: RegionGrid, topk: int) -> Tensor:
         topk: regions wanted; no more are given than hold real tokens.
 
     Returns:
-        (B, R, min(topk, filled regions)) int64, best first. Regions of padding alone are never chosen.
+        (B, R, min(topk, filled regions)) int64, best first. Regions of padding alone are never chosen,
+        unless an export leaves the map's size open: then they may come last, where the key mask takes them out.
     """
     with _full_precision(q.device.type):
         affinity = region_means(q, grid) @ region_means(k, grid).transpose(1, 2)  # (B, R, R)
-        if grid.filled_regions < grid.regions:
+        if grid.has_empty_regions:
             empty = ~real_tokens(grid, q.device).any(dim=1)
             affinity = affinity.masked_fill(empty, float("-inf"))
         return affinity.topk(min(topk, grid.filled_regions), dim=-1).indices

@@ -46,6 +46,9 @@ def attend_sdpa(
     if mask_padding and region.is_padded:
         mask = real_tokens(region, q.device)[idx].reshape(rows, 1, 1, topk * region.tokens)
 
+    if region.is_symbolic:  # the number of chunks cannot be known
+        out = _attend_rows(queries, keys, values, routed, mask, scale)
+        return from_regions(out.reshape(batch, region.regions, region.tokens, channels), region)
     row_step, token_step = _chunk_sizes(rows, region.tokens, topk, num_heads, channels * q.element_size(), chunk_bytes)
     recompute = (row_step < rows or token_step < region.tokens) and _needs_backward(q, k, v)
     row_chunks = []

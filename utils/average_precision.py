@@ -1,0 +1,171 @@
+"""Precision, recall and average precision from right and wrong detections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+CURVE_POINTS = 1000
+RECALL_POINTS = np.linspace(0, 1, 101)
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Precision and recall of each class that has labels, ``K`` of them.
+
+    Attributes:
+        classes: (K,) class indices.
+        labels: (K,) number of labels.
+        ap: (K, T) average precision at each IoU threshold.
+        confidence: (1000,) confidences from 0 to 1: the abscissa of the next three.
+        p: (K, 1000) precision at the first IoU threshold.
+        r: (K, 1000) recall.
+        f1: (K, 1000) their harmonic mean.
+        recall: (1000,) recalls from 0 to 1: the abscissa of ``p_of_recall``.
+        p_of_recall: (K, 1000) precision envelope.
+        best: index into ``confidence`` where the smoothed mean F1 is largest.
+    """
+
+    classes: np.ndarray
+    labels: np.ndarray
+    ap: np.ndarray
+    confidence: np.ndarray
+    p: np.ndarray
+    r: np.ndarray
+    f1: np.ndarray
+    recall: np.ndarray
+    p_of_recall: np.ndarray
+    best: int
+
+
+def precision_recall(
+    tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_cls: np.ndarray, eps: float = 1e-16
+) -> PrecisionRecall:
+    """Work out precision, recall and average precision per class.
+
+    Args:
+        tp: (N, T) bool, which detections are right at each IoU threshold.
+        conf: (N,) confidences.
+        pred_cls: (N,) predicted classes.
+        target_cls: (M,) classes of all labels.
+        eps: keeps divisions finite.
+    """
+    order = np.argsort(-conf, kind="stable")
+    tp, conf, pred_cls = tp[order], conf[order], pred_cls[order]
+    classes, label_counts = np.unique(target_cls, return_counts=True)
+
+    axis = np.linspace(0, 1, CURVE_POINTS)
+    p, r, p_of_recall = (np.zeros((len(classes), CURVE_POINTS)) for _ in range(3))
+    ap = np.zeros((len(classes), tp.shape[1]))
+    for index, (kind, label_count) in enumerate(zip(classes, label_counts, strict=True)):
+        mine = pred_cls == kind
+        right = tp[mine].cumsum(0)  # (n, T): right ones so far, from the most confident down
+        if not len(right):
+            continue
+        recall = right / (label_count + eps)
+        precision = right / np.arange(1, len(right) + 1)[:, None]
+        # Confidences fall, and np.interp wants a rising abscissa: mirror both. Nothing is found above the first one.
+        r[index] = np.interp(-axis, -conf[mine], recall[:, 0], left=0)
+        p[index] = np.interp(-axis, -conf[mine], precision[:, 0], left=1)
+        for threshold in range(tp.shape[1]):
+            ap[index, threshold], envelope, reached = compute_ap(recall[:, threshold], precision[:, threshold])
+            if threshold == 0:
+                p_of_recall[index] = np.interp(axis, reached, envelope)
+    f1 = 2 * p * r / (p + r + eps)
+    best = int(smooth(f1.mean(0)).argmax()) if len(classes) else 0
+    return PrecisionRecall(classes.astype(int), label_counts, ap, axis, p, r, f1, axis, p_of_recall, best)
+
+
+def compute_ap(recall: np.ndarray, precision: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Area under a precision-recall curve, from 101 equally spaced recalls by the trapezoid rule.
+
+    Args:
+        recall: (n,) rising.
+        precision: (n,).
+
+    Returns:
+        The area; the precision envelope (n + 2,), never rising; the recalls it belongs to, from 0 to 1.
+    """
+    reached = np.concatenate([[0.0], recall, [1.0]])
+    envelope = np.concatenate([[1.0], precision, [0.0]])
+    envelope = np.maximum.accumulate(envelope[::-1])[::-1]
+    heights = np.interp(RECALL_POINTS, reached, envelope)
+    return float((heights[1:] + heights[:-1]).mean() / 2), envelope, reached
+
+
+def smooth(curve: np.ndarray, fraction: float = 0.1) -> np.ndarray:
+    """Moving average of the same length; the ends are repeated beyond the curve.
+
+    Args:
+        curve: (n,).
+        fraction: width of the window as a share of n; made odd.
+    """
+    half = round(len(curve) * fraction * 2) // 2 // 2
+    padded = np.pad(curve, half, mode="edge")
+    return np.convolve(padded, np.full(2 * half + 1, 1 / (2 * half + 1)), mode="valid")
+
+
+def ap_per_class(
+    tp: np.ndarray,
+    conf: np.ndarray,
+    pred_cls: np.ndarray,
+    target_cls: np.ndarray,
+    plot: bool = False,
+    save_dir: str | Path = ".",
+    names: Mapping[int, str] | Sequence[str] = (),
+    eps: float = 1e-16,
+    prefix: str = "",
+) -> tuple[np.ndarray, ...]:
+    """Precision, recall, F1 and average precision of each class that has labels.
+
+    Args:
+        tp: (N, T) bool, which detections are right at each IoU threshold.
+        conf: (N,) confidences.
+        pred_cls: (N,) predicted classes.
+        target_cls: (M,) classes of all labels.
+        plot: also draw the curves.
+        save_dir: folder for the drawings.
+        names: class names.
+        eps: keeps divisions finite.
+        prefix: goes before the drawings' file names.
+
+    Returns:
+        True positives, false positives, precision, recall, F1, (K,) each and read at the confidence where the smoothed
+        mean F1 is largest; average precision (K, T); class indices (K,).
+    """
+    curves = precision_recall(tp, conf, pred_cls, target_cls, eps)
+    if plot:
+        plot_curves(curves, names, save_dir, prefix)
+    p, r, f1 = (curve[:, curves.best] for curve in (curves.p, curves.r, curves.f1))
+    right = (r * curves.labels).round()
+    wrong = (right / (p + eps) - right).round()
+    return right, wrong, p, r, f1, curves.ap, curves.classes
+
+
+def plot_curves(
+    curves: PrecisionRecall, names: Mapping[int, str] | Sequence[str], save_dir: str | Path, prefix: str = ""
+) -> None:
+    """Draw ``PR_curve.png``, ``F1_curve.png``, ``P_curve.png`` and ``R_curve.png``.
+
+    Args:
+        curves: what to draw.
+        names: class names by index; only those with labels appear.
+        save_dir: an existing folder.
+        prefix: goes before the file names.
+    """
+    from utils.charts import plot_curve, plot_pr  # noqa: PLC0415 - matplotlib is loaded only when something is drawn
+
+    folder = Path(save_dir)
+    known = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
+    shown = {row: known.get(int(kind), str(kind)) for row, kind in enumerate(curves.classes)}
+    plot_pr(curves.recall, curves.p_of_recall, curves.ap, shown, folder / f"{prefix}PR_curve.png")
+    best = float(curves.confidence[curves.best])  # where P and R are reported; the other two mark their own maximum
+    for letter, rows, title, mark in (
+        ("F1", curves.f1, "F1", best),
+        ("P", curves.p, "Precision", None),
+        ("R", curves.r, "Recall", None),
+    ):
+        plot_curve(curves.confidence, rows, shown, folder / f"{prefix}{letter}_curve.png", "Confidence", title, mark)
