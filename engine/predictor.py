@@ -12,7 +12,7 @@ import torch
 
 from engine.features import FeatureMap, FeatureTap
 from engine.images import to_network
-from models.common import DetectMultiBackend
+from models.backends.multi import DetectMultiBackend
 from utils.boxes import scale_boxes
 from utils.datasets.sources import LoadImages
 from utils.nms import non_max_suppression

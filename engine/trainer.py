@@ -174,11 +174,12 @@ class Trainer:
             self.progress.epoch = epoch
             self.progress.losses = self.train_epoch(epoch)
             final = epoch + 1 == self.options.epochs or self.stopper.possible_stop
-            improved = False
+            improved = stop = False
             if final or not self.options.noval:
                 result = self.evaluate()
-                improved = self._judge(result)
-            stop = result is not None and not self.options.noval and self._out_of_patience(epoch)
+                reached = float(fitness(np.array(result.summary, dtype=np.float64)[None])[0])
+                improved = self._is_best(reached)
+                stop = self.stopper(epoch=epoch, fitness=reached)
             self._record(epoch)
             self._save(best=improved, final=final or stop)
             if stop:
@@ -275,18 +276,13 @@ class Trainer:
         self.progress.figures = result.summary
         return result
 
-    def _judge(self, result: EvalResult) -> bool:
-        """Whether this is the best epoch so far; a tie counts."""
-        reached = float(fitness(np.array(result.summary, dtype=np.float64)[None])[0])
+    def _is_best(self, reached: float) -> bool:
+        """Whether this is the best fitness so far; a tie counts."""
         best = self.progress.best_fitness
-        self._reached = reached
         if best is not None and reached < best:
             return False
         self.progress.best_fitness = reached
         return True
-
-    def _out_of_patience(self, epoch: int) -> bool:
-        return self.stopper(epoch=epoch, fitness=self._reached)
 
     def _record(self, epoch: int) -> None:
         rates = [group["lr"] for group in self.optimizer.param_groups]

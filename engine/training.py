@@ -32,6 +32,8 @@ def train_from_options(options: TrainOptions) -> Path:
     """Run the command; returns the run folder."""
     refuse_distributed()
     device = select_device(options.device, batch_size=max(options.batch_size, 0))
+    if "," in options.device:
+        LOGGER.warning(f"--device {options.device}: one process trains on one GPU, here {device}")
     save_dir = increment_path(Path(options.project) / options.name, exist_ok=options.exist_ok)
     train_run(options.hyp, options, device, save_dir)
     return save_dir

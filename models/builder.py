@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from models.attention import biformer, bra  # noqa: F401 - importing registers the attention layers
+from models.attention import backbone, biformer, bra  # noqa: F401 - importing registers the attention layers
 from models.config import IMAGE, ModelConfig, Row, parse_config
 from models.heads import Detect
 from models.layers import activations, conv, csp, pooling, reshape, transformer  # noqa: F401 - importing registers
@@ -146,7 +146,7 @@ def _reshaped_width(args: list[Any], row: Row, spec: LayerSpec, c1: int) -> int:
 
 def _set_norms(model: nn.Module) -> None:
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if type(module) is nn.BatchNorm2d:  # a subclass, as in the published BiFormers' stem, keeps its own
             module.eps, module.momentum = BN_EPS, BN_MOMENTUM
 
 

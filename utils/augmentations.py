@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -149,11 +150,11 @@ def optional_effects() -> Callable[[np.ndarray, int], np.ndarray] | None:
         A function of an image and a seed that returns the image, changed in about one case in twenty-five. A version
         that cannot be seeded is left out with a warning: training would no longer be repeatable.
     """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version otherwise
-    try:
-        import albumentations  # noqa: PLC0415 - optional package
-    except ImportError:
+    if find_spec("albumentations") is None:
         return None
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its newest version otherwise
+    import albumentations  # noqa: PLC0415 - optional package
+
     names = ("Blur", "MedianBlur", "ToGray", "CLAHE")
     effects = albumentations.Compose([getattr(albumentations, name)(p=0.01) for name in names])
     if not hasattr(effects, "set_random_seed"):

@@ -321,6 +321,6 @@ def check_anchor_order(head: nn.Module) -> None:
 def _open_dataset(path: str | Path, img_size: int) -> Any:
     """The training part of a data set YAML."""
     from utils.datasets.config import check_dataset  # noqa: PLC0415 - arrays alone need no OpenCV
-    from utils.datasets.detection import LoadImagesAndLabels  # noqa: PLC0415
+    from utils.datasets.detection import LoadImagesAndLabels  # noqa: PLC0415 - as above
 
     return LoadImagesAndLabels(check_dataset(path)["train"], img_size=img_size)

@@ -37,7 +37,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
         The figure, and its axes in reading order.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow, and only charts need it
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - as above
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)

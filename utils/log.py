@@ -25,14 +25,15 @@ _ANSI = {
 def setup_logging(verbose: bool = True) -> None:
     """Print the project's messages to standard error; called by entry points, never on import.
 
+    Where the surrounding program has set up logging of its own, the messages go there and nothing is added.
+
     Args:
         verbose: False keeps warnings and errors only.
     """
-    if not LOGGER.handlers:
+    if not LOGGER.hasHandlers():
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
         LOGGER.addHandler(handler)
-        LOGGER.propagate = False
     LOGGER.setLevel(logging.INFO if verbose else logging.WARNING)
 
 

@@ -18,7 +18,7 @@ class TrainOptions(Options):
 
     weights: str = flag("yolov5s.pt", "checkpoint to start from; '' trains from scratch")
     cfg: str = flag("", "model YAML; '' builds what the checkpoint was built from")
-    data: str = flag("data/coco128.yaml", "data set YAML")
+    data: str = flag("data/shapes.yaml", "data set YAML")
     hyp: str = flag("data/hyps/hyp.scratch-low.yaml", "hyperparameter YAML")
     epochs: int = flag(100, "passes over the training images")
     batch_size: int = flag(16, "images a batch; -1 measures what the GPU's memory takes")

@@ -14,7 +14,7 @@ TASKS = ("val", "train", "test", "speed", "study")
 class ValOptions(Options):
     """Options of a validation run."""
 
-    data: str = flag("data/coco128.yaml", "data set YAML")
+    data: str = flag("data/shapes.yaml", "data set YAML")
     weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints; several vote together")
     batch_size: int = flag(32, "images a batch")
     imgsz: int = flag(640, "image size, px", names=("--imgsz", "--img", "--img-size"))

@@ -29,6 +29,13 @@ STAGE_TOPK = (1, 4, 16, -2)
 FULL_ATTENTION_HEADS = 8
 
 
+class PublishedNorm(nn.BatchNorm2d):
+    """BatchNorm with torch's eps and momentum, which the published weights were trained with.
+
+    A class of its own, so that a detector can tell it from the norms that it gives other settings.
+    """
+
+
 @register_layer(width="scaled", row=("normalize",))
 class BiFormerStem(nn.Sequential):
     """Two 3x3 convolutions of stride 2, each with a BatchNorm, a GELU between: (B, c1, H, W) to (B, c2, H/4, W/4).
@@ -43,10 +50,10 @@ class BiFormerStem(nn.Sequential):
     def __init__(self, c1: int, c2: int, normalize: bool = True) -> None:
         super().__init__(
             nn.Conv2d(c1, c2 // 2, 3, stride=2, padding=1),
-            nn.BatchNorm2d(c2 // 2),
+            PublishedNorm(c2 // 2),
             nn.GELU(),
             nn.Conv2d(c2 // 2, c2, 3, stride=2, padding=1),
-            nn.BatchNorm2d(c2),
+            PublishedNorm(c2),
         )
         self.normalize = normalize and c1 == 3
         # No part of the state dict: the published files do not have them
@@ -68,7 +75,7 @@ class BiFormerDown(nn.Sequential):
     """
 
     def __init__(self, c1: int, c2: int) -> None:
-        super().__init__(nn.Conv2d(c1, c2, 3, stride=2, padding=1), nn.BatchNorm2d(c2))
+        super().__init__(nn.Conv2d(c1, c2, 3, stride=2, padding=1), PublishedNorm(c2))
 
 
 @register_layer(width="same", row=("depth", "n_win", "topk", "num_heads", "drop_path"))
@@ -163,7 +170,7 @@ class BiFormer(nn.Module):
                 widths, depths, STAGE_TOPK, stage_drop_paths(depths, drop_path), strict=True
             )
         )
-        self.norm = nn.BatchNorm2d(widths[-1])
+        self.norm = PublishedNorm(widths[-1])
         self.head = nn.Linear(widths[-1], num_classes)
 
     def forward_features(self, x: Tensor) -> list[Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.loading import attempt_load
-from utils.datasets.config import check_dataset
+from utils.datasets.config import dataset_names
 from utils.errors import BackendError
 
 SMALLEST_STRIDE = 32  # px; images are always padded to at least this
@@ -54,7 +54,7 @@ class DetectMultiBackend(nn.Module):
         self.stride = max(int(self.model.stride.max()), SMALLEST_STRIDE)
         self.names = dict(self.model.names)
         if data is not None and all(name == str(index) for index, name in self.names.items()):
-            self.names = check_dataset(data)["names"]
+            self.names = dataset_names(data)
         self.pt = True
         self.jit = self.onnx = self.xml = self.engine = self.coreml = self.saved_model = self.pb = False
         self.tflite = self.edgetpu = self.tfjs = self.paddle = self.triton = self.dnn = self.nhwc = False

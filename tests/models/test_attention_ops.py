@@ -17,6 +17,12 @@ from utils.errors import BackendError
 FAST_BACKENDS = [name for name in available_backends() if name != "reference"]
 
 
+@pytest.fixture(autouse=True)
+def one_thread(threads: None) -> None:
+    """Thousands of tiny calls: waking a second thread costs more than it saves."""
+    torch.set_num_threads(1)
+
+
 def draw_problem(seed: int) -> tuple[dict, RegionGrid, int]:
     """Shapes of one random problem: maps with and without padding, smaller than the regions asked for, tiny heads."""
     draw = random.Random(seed)

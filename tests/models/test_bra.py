@@ -27,6 +27,12 @@ CASES = golden_json("bra")["cases"]
 ODD_MAPS = [(1, 1), (7, 13), (3, 2), (10, 10), (20, 20), (5, 9), (1, 30)]
 
 
+@pytest.fixture(autouse=True)
+def one_thread(threads: None) -> None:
+    """Thousands of tiny calls: waking a second thread costs more than it saves."""
+    torch.set_num_threads(1)
+
+
 def layer_of(case: dict, cls: type = BiLevelRoutingAttention, **settings) -> nn.Module:
     sizes = {key: case[key] for key in ("dim", "num_heads", "n_win", "topk", "side_dwconv")}
     return fill_module(cls(**sizes, qk_scale=case.get("qk_scale"), **settings), case["fill_salt"])
@@ -227,6 +233,18 @@ def test_a_layer_can_be_copied(side: int) -> None:
     layer = BiLevelRoutingAttention(16, 2, side_dwconv=side, init_scale=0.1)
     x = torch.randn(1, 16, 7, 7)
     torch.testing.assert_close(copy.deepcopy(layer)(x), layer(x))
+
+
+@pytest.mark.parametrize("backend", ["reference", "sdpa"])
+def test_exports_with_open_sizes(backend: str) -> None:
+    torch.manual_seed(0)
+    layer = BiLevelRoutingAttention(16, 2, init_scale=0.5, backend=backend).eval()
+    batch, height, width = (torch.export.Dim(name, min=low, max=512) for name, low in (("b", 1), ("h", 8), ("w", 8)))
+    sizes = {"x": {0: batch, 2: height, 3: width}}
+    program = torch.export.export(layer, (torch.randn(2, 16, 20, 24),), dynamic_shapes=sizes, strict=False).module()
+    for shape in ((1, 16, 14, 21), (3, 16, 9, 33), (2, 16, 10, 10)):  # divides, is padded, has empty regions
+        x = torch.randn(shape)
+        torch.testing.assert_close(program(x), layer(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ TOKENS = {"TransformerLayer"}  # takes (T, B, C), not a map
 
 def make(spec: LayerSpec) -> nn.Module:
     """Build a layer the way a YAML row does."""
+    torch.manual_seed(0)
     row = ROWS.get(spec.name, [WIDTH] if spec.width == "scaled" else [])
     config = {
         "nc": 1,
@@ -126,8 +127,8 @@ def test_bfloat16_stays_near_float32(name: str) -> None:
         expected = layer(x)
         with torch.autocast("cpu", torch.bfloat16):
             output = layer(x)
-    scale = expected.abs().max().clamp(min=1)
-    torch.testing.assert_close(output.float() / scale, expected / scale, rtol=0, atol=0.05)
+    error = (output.float() - expected).norm() / expected.norm()
+    assert error < 0.02  # bfloat16 keeps 8 bits: 0.4 % a rounding
 
 
 @pytest.mark.parametrize("name", LAYERS)

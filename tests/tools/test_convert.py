@@ -111,14 +111,14 @@ def test_without_lists_everything_trains(voc, tmp_path):
 )
 def test_bad_annotation_is_named_and_nothing_written(voc, tmp_path, text, words):
     (voc / "Annotations" / "b.xml").write_text(text)
-    with pytest.raises(DatasetError, match=f"b.xml: .*{words}"):
+    with pytest.raises(DatasetError, match=rf"b\.xml: .*{words}"):
         convert_voc(voc, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_missing_files_are_named(voc, tmp_path):
     (voc / "JPEGImages" / "a.jpg").unlink()
-    with pytest.raises(DatasetError, match="a.xml: its image"):
+    with pytest.raises(DatasetError, match=r"a\.xml: its image"):
         convert_voc(voc, tmp_path / "out")
     with pytest.raises(DatasetError, match="JPEGImages"):
         convert_voc(tmp_path / "nowhere", tmp_path / "out")

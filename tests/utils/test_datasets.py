@@ -14,6 +14,7 @@ from utils.datasets.config import check_dataset, dataset_names
 from utils.datasets.mosaic import Tile, compose_mosaic
 from utils.datasets.rectangles import rectangle_groups, rectangle_shapes
 from utils.errors import ConfigError, DatasetError, OptionError
+from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT
 
 HYP = {
@@ -32,6 +33,12 @@ IMAGES = {
     "empty": ((120, 80), None),
     "wider": ((210, 100), (20, 30, 80, 70)),
 }
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch):
+    """Messages reach caplog even after a command has set up its own logging."""
+    monkeypatch.setattr(LOGGER, "propagate", True)
 
 
 @pytest.fixture
@@ -106,6 +113,13 @@ def test_validation_items_map_back_to_the_file(split, rect):
         np.testing.assert_allclose(found, white_bounds(image), atol=1.5)
         back = (found - np.tile(pad_wh, 2)) / np.tile(ratio_hw[::-1], 2)
         np.testing.assert_allclose(back, box, atol=1e-3)
+
+
+def test_items_are_rgb(tmp_path):
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), np.full((32, 32, 3), (1, 2, 3), np.uint8))  # BGR
+    image = LoadImagesAndLabels(tmp_path / "images", 32)[0][0]
+    np.testing.assert_array_equal(image[:, 0, 0], (3, 2, 1))
 
 
 def test_image_sides_are_rounded_up():
@@ -455,18 +469,17 @@ def test_mapping_is_not_changed(split):
     assert json.dumps({**content, "names": sorted(content["names"].items())}) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "classes"), [("coco.yaml", 80), ("coco128.yaml", 80), ("VOC.yaml", 20), ("shapes.yaml", 5)]
-)
+@pytest.mark.parametrize(("name", "classes"), [("coco", 80), ("coco128", 80), ("VOC", 20), ("shapes", 5)])
 def test_shipped_names(name, classes):
-    names = dataset_names(name)
+    names = dataset_names(f"{name}.yaml")
     assert list(names) == list(range(classes))
     assert len(set(names.values())) == classes
 
 
 def test_shipped_recipes_have_the_same_keys():
     recipes = {file.stem: yaml.safe_load(file.read_text()) for file in (PROJECT_ROOT / "data/hyps").glob("*.yaml")}
-    assert len(recipes) == 6
+    shipped = ("scratch-low", "scratch-med", "scratch-high", "VOC", "Objects365", "no-augmentation")
+    assert {f"hyp.{name}" for name in shipped} <= set(recipes)
     keys = set(recipes["hyp.scratch-low"])
     for name, recipe in recipes.items():
         assert set(recipe) - {"anchors"} == keys, name

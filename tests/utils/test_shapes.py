@@ -1,19 +1,27 @@
 """The embedded data set: always the same pixels, labels where the objects are, drawn whole or not at all."""
 
 import hashlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from utils.datasets.config import check_dataset
-from utils.datasets.shapes import CLASSES, SIDE, Dice, draw_scene, draw_shapes
+from utils.datasets.shapes import CLASSES, SIDE, Dice, Figure, draw_scene, draw_shapes
 from utils.errors import DatasetError
+from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT
 from utils.yaml_io import yaml_load
 
 SITUATIONS = ("plain", "large", "small", "dense", "occluding", "background")
 FEW = {"train": 3, "val": 2}
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch):
+    """Messages reach caplog even after a command has set up its own logging."""
+    monkeypatch.setattr(LOGGER, "propagate", True)
 
 
 def digest(name: str, situation: str | None = None) -> str:
@@ -74,6 +82,17 @@ def test_situations_are_what_they_say():
         meet = np.minimum(high[:, None], high[None]) - np.maximum(low[:, None], low[None])
         overlaps += ((meet > 0).all(axis=2).sum() - len(labels)) // 2
     assert overlaps >= 8
+
+
+def test_hidden_objects_have_no_label(monkeypatch):
+    front = Figure(0, 100, 100, 40, 0, (0, 0, 255))
+    hidden, peeping, cut = (replace(front, class_id=1, x=x, radius=20) for x in (100, 155, -12))
+    painters = (("plain", 100, lambda dice: [hidden, peeping, cut, front]),)
+    monkeypatch.setattr("utils.datasets.shapes._SITUATIONS", painters)
+    labels = draw_scene("any").labels * (1, SIDE, SIDE, SIDE, SIDE)
+    np.testing.assert_array_equal(labels[:, 0], [1, 0])  # one square behind the circle, one mostly outside
+    np.testing.assert_allclose(labels[1], [0, 100.5, 100.5, 81, 81], atol=1)
+    assert abs(labels[0, 1] - 155) < 2
 
 
 def test_label_is_tight_around_a_lone_object():

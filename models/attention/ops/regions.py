@@ -121,13 +121,24 @@ def from_regions(regions: Tensor, grid: RegionGrid) -> Tensor:
         (B, C, H, W).
     """
     batch, channels = regions.shape[0], regions.shape[-1]
+    if grid.is_symbolic:  # merging axes of open size is refused by torch.export, picking tokens one by one is not
+        tokens = regions.reshape(batch, grid.regions * grid.tokens, channels).index_select(
+            1, _token_places(grid, regions.device)
+        )
+        return tokens.reshape(batch, grid.height, grid.width, channels).permute(0, 3, 1, 2)
     laid = regions.reshape(batch, grid.rows, grid.cols, grid.region_h, grid.region_w, channels)
     # (B, rows, cols, h, w, C) -> (B, C, rows, h, cols, w) -> (B, C, H, W)
-    whole = laid.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
-    if grid.is_symbolic:  # a slice would want to know that it is no longer than the map
-        rows, cols = (torch.arange(side, device=whole.device) for side in (grid.height, grid.width))
-        return whole.index_select(2, rows).index_select(3, cols)
+    whole = laid.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, *grid.padded_hw)
     return whole[:, :, : grid.height, : grid.width]
+
+
+def _token_places(grid: RegionGrid, device: torch.device) -> Tensor:
+    """Where each token of the map, row by row, stands among all tokens region by region: (H*W,) int64."""
+    y = torch.arange(grid.height, device=device)[:, None]
+    x = torch.arange(grid.width, device=device)[None, :]
+    region = (y // grid.region_h) * grid.cols + x // grid.region_w
+    slot = (y % grid.region_h) * grid.region_w + x % grid.region_w
+    return (region * grid.tokens + slot).flatten()
 
 
 def real_tokens(grid: RegionGrid, device: torch.device) -> Tensor:

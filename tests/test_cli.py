@@ -1,0 +1,111 @@
+"""The commands' flags are a contract: a flag that comes or goes must be meant."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.options.detect import DetectOptions
+from engine.options.train import TrainOptions
+from engine.options.val import ValOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+
+TRAIN = """--weights=yolov5s.pt --cfg= --data=data/coco128.yaml --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100
+--batch-size=16 --imgsz=640 --img=640 --img-size=640 --rect=False --resume=False --nosave=False --noval=False
+--noautoanchor=False --noplots=False --evolve=None --evolve_population=data/hyps --resume_evolve=None --cache=None
+--image-weights=False --device= --multi-scale=False --single-cls=False --optimizer=SGD --sync-bn=False --workers=8
+--project=runs/train --name=exp --exist-ok=False --quad=False --cos-lr=False --label-smoothing=0.0 --patience=100
+--freeze=[0] --save-period=-1 --seed=0 --nbs=64"""
+VAL = """--data=data/coco128.yaml --weights=['yolov5s.pt'] --batch-size=32 --imgsz=640 --img=640 --img-size=640
+--conf-thres=0.001 --iou-thres=0.6 --max-det=300 --task=val --device= --workers=8 --single-cls=False --augment=False
+--verbose=False --save-txt=False --save-hybrid=False --save-conf=False --save-json=False --project=runs/val --name=exp
+--exist-ok=False --half=False --dnn=False"""
+DETECT = """--weights=['yolov5s.pt'] --source=data/images --data= --imgsz=[640] --img=[640] --img-size=[640]
+--conf-thres=0.25 --iou-thres=0.45 --max-det=1000 --device= --view-img=False --save-txt=False --save-format=0
+--save-csv=False --save-conf=False --save-crop=False --nosave=False --classes=None --agnostic-nms=False
+--augment=False --visualize=False --update=False --project=runs/detect --name=exp --exist-ok=False --line-thickness=3
+--hide-labels=False --hide-conf=False --half=False --dnn=False --vid-stride=1"""
+
+
+def flags_of(parser: argparse.ArgumentParser) -> set[str]:
+    return {
+        f"{name}={action.default}"
+        for action in parser._actions
+        for name in action.option_strings
+        if name not in ("-h", "--help")
+    }
+
+
+@pytest.mark.parametrize(("options", "frozen"), [(TrainOptions, TRAIN), (ValOptions, VAL), (DetectOptions, DETECT)])
+def test_flags_and_defaults_are_frozen(options, frozen):
+    assert flags_of(options.parser()) == set(frozen.split())
+
+
+@pytest.mark.parametrize("script", ["train.py", "val.py", "detect.py"])
+def test_help_does_not_wait_for_torch(script):
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = [{script!r}, '--help']\n"
+        "try:\n"
+        f"    runpy.run_path({script!r}, run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "heavy = [name for name in ('torch', 'cv2', 'numpy', 'matplotlib', 'pandas') if name in sys.modules]\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--weights" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train.py", "--cfg", "yolov5n.yaml", "--weights", "nowhere.pt"], "nowhere.pt"),
+        (["train.py", "--cfg", "no-such-model.yaml", "--weights", ""], "no-such-model.yaml"),
+        (["train.py", "--resume"], "--resume"),
+        (["train.py", "--cfg", "yolov5n.yaml", "--weights", "", "--device", "7"], "--device cpu"),
+        (["val.py", "--weights", "nowhere.pt"], "nowhere.pt"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_exit_2(arguments, expected, tmp_path):
+    data = tmp_path / "data.yaml"
+    (tmp_path / "images").mkdir()
+    data.write_text(f"path: {tmp_path}\ntrain: images\nval: images\nnames: [thing]\n")
+    command = [sys.executable, str(ROOT / arguments[0]), *arguments[1:], "--data", str(data)]
+    device = [] if "--device" in arguments else ["--device", "cpu"]
+    done = subprocess.run(
+        [*command, *device, "--project", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert expected in done.stderr.strip().splitlines()[-1]
+
+
+def test_several_processes_are_refused(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "--cfg", "yolov5n.yaml", "--weights", ""],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "WORLD_SIZE": "2", "RANK": "0"},
+    )
+    assert done.returncode == 2
+    assert "WORLD_SIZE=2" in done.stderr
+
+
+def test_scripts_stay_small():
+    for script in ("train.py", "val.py", "detect.py"):
+        assert len((ROOT / script).read_text().splitlines()) < 150

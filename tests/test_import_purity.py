@@ -1,0 +1,111 @@
+"""Importing any module changes nothing: no network, no file written, no setting of the process touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Runs in a fresh interpreter. Third-party packages come first: what they do on import is theirs.
+PROBE = r"""
+import importlib, json, os, random, socket, sys, warnings
+import cv2, numpy, PIL.Image, PIL.ImageDraw, PIL.ImageFont, torch, torchvision, tqdm, yaml
+import torch.utils.data, torch.utils.flop_counter, logging, multiprocessing.pool
+root, modules = sys.argv[1], sys.argv[2:]
+sys.path.insert(0, root)
+events, watching = [], False
+
+def watch(event, arguments):
+    if not watching:
+        return
+    if event.startswith(("socket.connect", "socket.getaddrinfo", "subprocess.", "os.system", "os.exec", "os.mkdir",
+                         "os.remove", "os.rename", "shutil.", "os.chdir", "os.putenv", "urllib.")):
+        events.append([event, repr(arguments)[:200]])
+    elif event == "open":
+        path, mode, flags = arguments
+        writes = (mode and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        ours = str(path).startswith(root) and ".venv" not in str(path)
+        reads_ours = ours and not str(path).endswith((".py", ".pyc"))
+        if (writes and "__pycache__" not in str(path)) or reads_ours:
+            events.append([event, repr((path, mode))])
+
+def state():
+    return {
+        "environment": dict(os.environ), "cwd": os.getcwd(), "path": list(sys.path),
+        "torch print": str(vars(torch._tensor_str.PRINT_OPTS)), "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "cudnn": (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic, torch.backends.cudnn.enabled),
+        "tf32": (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32),
+        "dtype": str(torch.get_default_dtype()), "grad": torch.is_grad_enabled(),
+        "torch random": torch.get_rng_state().sum().item(), "numpy random": str(numpy.random.get_state()[1][:4]),
+        "python random": hash(random.getstate()), "numpy print": str(numpy.get_printoptions()),
+        "cv2 threads": cv2.getNumThreads(), "cv2": [cv2.imread.__name__, cv2.imwrite.__name__],
+        "slow": [name for name in ("matplotlib", "pandas", "pycocotools", "tensorboard") if name in sys.modules],
+        "warnings": len(warnings.filters), "handlers": [repr(h) for h in logging.root.handlers],
+        "own handlers": [repr(h) for h in logging.getLogger("yolov5").handlers],
+        "start method": multiprocessing.get_start_method(allow_none=True),
+    }
+
+sys.addaudithook(watch)
+changed = {}
+for name in modules:
+    before, watching = state(), True
+    importlib.import_module(name)
+    watching = False
+    after = state()
+    difference = {key: [str(before[key])[:300], str(after[key])[:300]] for key in before if before[key] != after[key]}
+    if difference or events:
+        changed[name] = {"state": difference, "events": list(events)}
+        events.clear()
+print(json.dumps(changed))
+"""
+
+
+def all_modules() -> list[str]:
+    packages = ("utils", "models", "engine")
+    files = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+    dotted = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
+    return [name.removesuffix(".__init__") for name in dotted] + ["train", "val", "detect"]
+
+
+def probe(root: Path, modules: list[str], cwd: Path) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", PROBE, str(root), *modules],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_importing_changes_nothing(tmp_path):
+    optional = {"models.attention.ops.triton_kernels"}  # needs the optional package triton
+    modules = [name for name in all_modules() if name not in optional]
+    assert len(modules) > 50
+    assert probe(ROOT, modules, tmp_path) == {}
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_probe_sees_what_a_module_does(tmp_path):
+    planted = {
+        "sets_environment": "import os\nos.environ['PLANTED'] = '1'",
+        "writes": "open('planted.txt', 'w').close()",
+        "reads": "open(__file__.replace('.py', '.yaml')).close()",
+        "sets_torch": "import torch\ntorch.set_num_threads(torch.get_num_threads() + 1)",
+        "connects": "import socket\nsocket.socket().connect_ex(('127.0.0.1', 9))",
+        "draws": "import random\nrandom.random()",
+        "runs": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])",
+        "innocent": "VALUE = 1",
+    }
+    for name, code in planted.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    (tmp_path / "reads.yaml").write_text("a: 1")
+    assert set(probe(tmp_path, list(planted), tmp_path)) == set(planted) - {"innocent"}
