@@ -61,11 +61,13 @@ def run(
     Raises:
         OptionError: when a keyword is no flag of this command.
     """
-    from engine.validator import Given, validate  # noqa: PLC0415 - --help must not wait for torch
+    import torch  # noqa: PLC0415 - --help must not wait for torch
+
+    from engine.validator import Given, validate  # noqa: PLC0415 - as above
 
     if weights is not None:
         kwargs["weights"] = [weights] if isinstance(weights, (str, Path)) else list(weights)
-    options = ValOptions.from_kwargs(**{"data": data, "half": True, **kwargs})
+    options = ValOptions.from_kwargs(**{"data": data, "half": torch.cuda.is_available(), **kwargs})
     result = validate(options, Given(model, dataloader, Path(save_dir), plots, compute_loss, callbacks))
     return result.summary, result.metrics.maps, result.speed_ms
 

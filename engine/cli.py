@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -19,6 +20,7 @@ def run_command(command: Callable[[], object]) -> int:
         command: called without arguments; a :class:`ProjectError` from it becomes one line on standard error.
     """
     setup_logging()
+    wait_quietly()
     try:
         command()
     except ProjectError as error:
@@ -28,3 +30,12 @@ def run_command(command: Callable[[], object]) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def wait_quietly() -> None:
+    """Let torch's threads sleep rather than spin while they wait for each other; of use before torch is loaded.
+
+    Spinning threads take the processor from those that load images. Where processors are shared this makes an epoch
+    several times slower. A setting that is there already stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

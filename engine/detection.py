@@ -12,8 +12,8 @@ from engine.features import FeatureTap
 from engine.options.detect import DetectOptions
 from engine.predictor import FrameResult, Predictor, Selection, Stopwatches
 from engine.sinks import CropSink, CsvSink, DrawingStyle, FeatureSink, Frame, MediaSink, Sink, TextSink, WindowSink
-from models.checkpoint import strip_checkpoint
 from models.backends.multi import DetectMultiBackend
+from models.checkpoint import strip_checkpoint
 from utils.datasets.sources import LoadImages, find_files
 from utils.devices import select_device
 from utils.errors import OptionError

@@ -18,12 +18,9 @@ class RunFolder:
 
     root: Path
 
-    @classmethod
-    def create(cls, root: str | Path) -> RunFolder:
+    def create(self) -> None:
         """Make the folder and the one for weights."""
-        folder = cls(Path(root))
-        folder.weights.mkdir(parents=True, exist_ok=True)
-        return folder
+        self.weights.mkdir(parents=True, exist_ok=True)
 
     @property
     def weights(self) -> Path:

@@ -139,6 +139,8 @@ def freeze_layers(model: DetectionModel, freeze: Sequence[int]) -> list[str]:
             frozen.append(name)
     if len(frozen) == sum(1 for _ in model.parameters()):
         raise ConfigError(f"--freeze {freeze} leaves nothing to train")
+    if frozen:
+        LOGGER.info(f"--freeze {freeze}: {len(frozen)} tensors are not trained")
     return frozen
 
 
@@ -227,6 +229,7 @@ def fit_anchors(model: DetectionModel, dataset: Any, hyp: Mapping[str, float], i
         before = model.model[-1].anchors.clone()
         check_anchors(dataset, model, thr=hyp["anchor_t"], imgsz=imgsz)
         if not torch.equal(before, model.model[-1].anchors.to(before)):
+            model.model[-1].forget_grids()
             LOGGER.info("AutoAnchor replaced the anchors the model started with")
     if float(model.model[-1].anchors.min()) <= 0:
         raise ConfigError("the model has no anchors yet (its YAML gives only their number): leave out --noautoanchor")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,8 +69,8 @@ class Progress:
 class Trainer:
     """One training run.
 
-    ``prepare()`` builds everything, ``fit()`` runs the epochs. Between the two all parts are plain attributes:
-    ``model ema optimizer schedule loaders loss``.
+    ``build()`` makes the model, ``prepare()`` everything else, ``fit()`` runs the epochs. After the first two, all
+    parts are plain attributes: ``model ema optimizer schedule loaders loss``.
 
     Args:
         options: the command's options.
@@ -78,7 +78,6 @@ class Trainer:
         data: a checked data set.
         device: where to train.
         folder: where files go.
-        listeners: each is called as ``run(event, **facts)`` after every epoch.
     """
 
     def __init__(
@@ -88,10 +87,9 @@ class Trainer:
         data: Mapping[str, Any],
         device: torch.device,
         folder: RunFolder,
-        listeners: Sequence[Any] = (),
     ) -> None:
         self.options, self.hyp, self.data, self.device, self.folder = options, dict(hyp), data, device, folder
-        self.listeners = list(listeners)
+        self.listeners: list[Any] = []  # each is called as run(event, **facts) after every epoch
         self.classes = Names.of(data, options.single_cls)
         self.plots = TrainPlots(folder.root, self.classes.names, enabled=not options.noplots)
         self.csv = ResultsCsv(folder.csv)
@@ -100,13 +98,16 @@ class Trainer:
 
     # Set-up ----------------------------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Build model, loaders, optimizer and the rest, from the seed on."""
+    def build(self) -> None:
+        """Seed everything and make the model, which shows most mistakes in the settings."""
         init_seeds(self.options.seed, deterministic=True)
         model = build_model(self.options, self.classes, self.hyp)
         self.model = model.to(self.device, memory_format=memory_format(self.device))
         freeze_layers(self.model, self.options.freeze)
         self.imgsz = training_size(self.model, self.options.imgsz)
+
+    def prepare(self) -> None:
+        """Make loaders, optimizer and the rest."""
         self.amp = amp_works(self.model, self.device, self.imgsz)
         self.batch_size = self._batch_size()
         self.loaders = self._loaders()
@@ -167,7 +168,7 @@ class Trainer:
         """
         LOGGER.info(
             f"image size {self.imgsz}, {self.loaders.train.num_workers} loader processes, "
-            f"results in {self.folder.root}, {self.options.epochs} epochs from {self.progress.epoch}"
+            f"epochs {self.progress.epoch} to {self.options.epochs - 1}, results in {self.folder.root}"
         )
         result = None
         for epoch in range(self.progress.epoch, self.options.epochs):

@@ -60,10 +60,13 @@ def train_run(
     """
     settings = load_hyperparameters(hyp)
     data = load_data(options)
-    folder = RunFolder.create(save_dir)
+    folder = RunFolder(Path(save_dir))
+    trainer = Trainer(options, settings, data, device, folder)
+    trainer.build()
+    folder.create()  # not before the model stands: a mistake in its files should leave no empty run behind
     folder.write_settings(options.to_dict(), settings)
     log = CurveLog(folder.root)
-    trainer = Trainer(options, settings, data, device, folder, [listener for listener in (log, events) if listener])
+    trainer.listeners += [listener for listener in (log, events) if listener is not None]
     trainer.prepare()
     result = trainer.fit()
     log.close()

@@ -55,12 +55,10 @@ def validate(options: ValOptions, given: Given | None = None) -> EvalResult:
     """
     parts = given or Given()
     alone = parts.model is None
-    model, device = _own_model(options) if alone else (parts.model, next(parts.model.parameters()).device)
-    save_dir = _new_folder(options) if alone else Path(parts.save_dir)
     data = check_dataset(options.data)
     nc = 1 if options.single_cls else int(data["nc"])
-    if alone:
-        _check_classes(options, model, data)
+    model, device = _own_model(options, data) if alone else (parts.model, next(parts.model.parameters()).device)
+    save_dir = _new_folder(options) if alone else Path(parts.save_dir)
     loader = parts.loader if parts.loader is not None else _loader(options, model, data)
     names = {int(index): name for index, name in dict(getattr(model, "names", None) or data["names"]).items()}
     outputs = _Outputs(options, data, save_dir, names, parts.plots and _may_write(alone, save_dir))
@@ -99,7 +97,7 @@ def run_task(options: ValOptions) -> EvalResult | None:
         result = None
         for weights in options.weights:
             speed = dataclasses.replace(options, weights=[weights], conf_thres=SPEED.conf, iou_thres=SPEED.iou)
-            result = validate(dataclasses.replace(speed, half=True))
+            result = validate(dataclasses.replace(speed, half=torch.cuda.is_available()))
         return result
     if options.task == "study":
         return _study(options)
@@ -131,11 +129,14 @@ def _study_row(row: Sequence[float]) -> str:
     return " ".join(f"{value:10.4g}" for value in row) + "\n"
 
 
-def _own_model(options: ValOptions) -> tuple[DetectMultiBackend, torch.device]:
+def _own_model(options: ValOptions, data: Mapping[str, Any]) -> tuple[DetectMultiBackend, torch.device]:
     device = select_device(options.device, batch_size=options.batch_size)
     half = options.half and device.type != "cpu"
-    data = options.data if isinstance(options.data, (str, Path)) else None
-    model = DetectMultiBackend(options.weights, device=device, dnn=options.dnn, data=data, fp16=half)
+    if options.half and not half:
+        LOGGER.warning("--half has no effect on the CPU")
+    yaml = options.data if isinstance(options.data, (str, Path)) else None
+    model = DetectMultiBackend(options.weights, device=device, dnn=options.dnn, data=yaml, fp16=half)
+    _check_classes(options, model, data)
     size = check_img_size(options.imgsz, s=model.stride)
     model.eval()
     model.warmup(imgsz=(1, 3, size, size))

@@ -31,7 +31,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=30, help="passes over the 240 training images")
     parser.add_argument("--imgsz", type=int, default=224, help="image size, px")
-    parser.add_argument("--device", default="", help="cpu or a GPU's number; the first GPU, else the CPU, when left out")
+    parser.add_argument(
+        "--device", default="", help="cpu or a GPU's number; the first GPU, else the CPU, when left out"
+    )
     parser.add_argument("--project", default="runs/demo", help="folder of the results")
     return parser.parse_args()
 

@@ -143,7 +143,15 @@ def test_two_runs_are_bit_identical(finished, settings):
 def test_noplots_noval_nosave_and_save_period(settings, tmp_path):
     folder = tmp_path / "run"
     options = train.run(
-        **{**settings, "project": str(tmp_path), "name": "run", "noplots": True, "noval": True, "save_period": 1}
+        **{
+            **settings,
+            "project": str(tmp_path),
+            "name": "run",
+            "noplots": True,
+            "noval": True,
+            "save_period": 1,
+            "nbs": 4000,
+        }
     )
     assert options.save_dir == str(folder)
     assert not [path for path in folder.rglob("*") if path.suffix in (".png", ".jpg")]
@@ -153,6 +161,26 @@ def test_noplots_noval_nosave_and_save_period(settings, tmp_path):
     rows = list(csv.reader((folder / "results.csv").read_text().splitlines()[1:]))
     assert [float(cell) for cell in rows[0][4:11]] == [0] * 7
     assert float(rows[1][8]) > 0
+    # Warm-up asks for 1, then 11, 21, 31 batches a step: one step, and three batches' gradients are left over.
+    last = read_checkpoint(folder / "weights" / "last.pt")
+    assert last.updates == 1
+    assert last.extra["last_step"] == 0
+    assert set(last.extra["pending_gradients"]) == {name for name in last.model if name.endswith(("weight", "bias"))}
+
+
+def test_nothing_to_validate_on_stops_by_patience(settings, tmp_path):
+    data = make_dataset(tmp_path / "set", labelled_val=False)
+    changes = {"data": str(data), "epochs": 5, "patience": 1, "nosave": True, "noplots": True, "project": str(tmp_path)}
+    train.run(**{**settings, **changes})
+    rows = list(csv.reader((tmp_path / "exp" / "results.csv").read_text().splitlines()[1:]))
+    assert [int(row[0]) for row in rows] == [0, 1]
+    assert all(float(cell) == 0 for row in rows for cell in row[4:8])
+
+
+def test_a_wrong_model_leaves_no_run_behind(settings, tmp_path):
+    with pytest.raises(ConfigError):
+        train.run(**{**settings, "cfg": "no-such.yaml", "project": str(tmp_path)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_training_goes_on_from_a_checkpoint_with_other_classes(finished, settings, tmp_path):

@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 import torch
-from golden_formulas import assert_golden, golden_arrays, golden_json
 from torch import nn
 
+from golden_formulas import assert_golden, golden_arrays, golden_json
 from models.yolo import DetectionModel
 from utils.model_info import count_flops
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_formulas import fill_module
 
+from golden_formulas import fill_module
 from models.checkpoint import (
     Checkpoint,
     ModelMeta,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from golden_formulas import (
     assert_golden,
     check_numbers,
@@ -14,8 +16,6 @@ from golden_formulas import (
     sample_positions,
     uniform,
 )
-from torch import nn
-
 from models.yolo import DetectionModel
 
 CASES = golden_json("forward")["cases"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import builder  # noqa: F401 - importing it registers every layer
+from models import builder
 from models.registry import LayerSpec, layer_spec, register_layer, registered_layers
 from models.yolo import DetectionModel
 from utils.errors import ConfigError

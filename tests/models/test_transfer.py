@@ -6,8 +6,8 @@ import copy
 
 import pytest
 import torch
-from golden_formulas import fill_module
 
+from golden_formulas import fill_module
 from models.config import load_model_yaml
 from models.transfer import transfer_weights
 from models.yolo import DetectionModel
