@@ -29,8 +29,8 @@ HYP = PROJECT_ROOT / "data" / "hyps" / "hyp.demo.yaml"
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=30, help="passes over the 240 training images")
-    parser.add_argument("--imgsz", type=int, default=224, help="image size, px")
+    parser.add_argument("--epochs", type=int, default=19, help="passes over the 240 training images")
+    parser.add_argument("--imgsz", type=int, default=192, help="image size, px")
     parser.add_argument(
         "--device", default="", help="cpu or a GPU's number; the first GPU, else the CPU, when left out"
     )
@@ -51,7 +51,9 @@ def main(arguments: argparse.Namespace) -> None:
         weights="",
         epochs=arguments.epochs,
         batch_size=16,
-        nbs=16,  # a step for every batch: so few images give few batches
+        nbs=16,  # a step for every batch, of which so few images give few
+        optimizer="AdamW",
+        cache="ram",
         workers=2,
         project=str(folder),
         name="train",

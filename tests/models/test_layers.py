@@ -190,5 +190,5 @@ def test_unknown_width_rule_is_refused() -> None:
 
 
 def test_unknown_layer_names_the_closest() -> None:
-    with pytest.raises(ConfigError, match="did you mean .*C3TR"):
+    with pytest.raises(ConfigError, match=r"did you mean .*C3TR"):
         layer_spec("C3RT")

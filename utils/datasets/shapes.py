@@ -34,7 +34,7 @@ _UNIT = 4096  # of whole-number sines
 _VISIBLE = 4  # an object is labelled when at least one part in so many of it can be seen
 _SINES = [round(_UNIT * math.sin(math.radians(angle))) for angle in range(360)]
 
-# One family of colours (BGR) per class; three objects in ten take another family's instead.
+# One family of colours (BGR) per class; one object in ten may take another family's instead.
 _COLOURS = (
     ((60, 60, 220), (50, 90, 235), (80, 40, 190)),  # reds
     ((215, 120, 40), (235, 160, 60), (190, 80, 30)),  # blues
@@ -219,7 +219,7 @@ def _scribble(pixels: np.ndarray, dice: Dice) -> None:
 
 def _figure(dice: Dice, x: int, y: int, radius: int) -> Figure:
     class_id = dice.between(0, len(CLASSES) - 1)
-    family = _COLOURS[class_id] if dice.percent(70) else _COLOURS[dice.between(0, len(CLASSES) - 1)]
+    family = _COLOURS[class_id] if dice.percent(90) else _COLOURS[dice.between(0, len(CLASSES) - 1)]
     return Figure(class_id, x, y, radius, dice.between(0, 359), family[dice.between(0, len(family) - 1)])
 
 
@@ -246,7 +246,7 @@ def _large(dice: Dice) -> list[Figure]:
 
 
 def _small(dice: Dice) -> list[Figure]:
-    tiny = _apart(dice, dice.between(4, 9), 3, 7, [])
+    tiny = _apart(dice, dice.between(4, 9), 4, 8, [])
     return tiny + _apart(dice, dice.between(1, 3), 12, 28, tiny)
 
 
