@@ -24,7 +24,7 @@ test: setup  ## the whole suite, without a network
 check: setup  ## what CI runs: lint, format, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(MAKE) test
 
 fmt: setup
 	$(BIN)/ruff check --fix .
