@@ -67,6 +67,8 @@ def run(
 
     if weights is not None:
         kwargs["weights"] = [weights] if isinstance(weights, (str, Path)) else list(weights)
+    elif model is not None:
+        kwargs["weights"] = []  # else files about the given model would bear the name of the default weights
     options = ValOptions.from_kwargs(**{"data": data, "half": torch.cuda.is_available(), **kwargs})
     result = validate(options, Given(model, dataloader, Path(save_dir), plots, compute_loss, callbacks))
     return result.summary, result.metrics.maps, result.speed_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -11,13 +12,15 @@ from utils.log import setup_logging
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
+_NO_PLACE_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 
 
 def run_command(command: Callable[[], object]) -> int:
     """Run a script's main and return its exit code.
 
     Args:
-        command: called without arguments; a :class:`ProjectError` from it becomes one line on standard error.
+        command: called without arguments; a :class:`ProjectError` from it becomes one line on standard error, and so
+            does a folder without permission or a full disk.
     """
     setup_logging()
     wait_quietly()
@@ -25,6 +28,12 @@ def run_command(command: Callable[[], object]) -> int:
         command()
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except OSError as error:
+        if error.errno not in _NO_PLACE_TO_WRITE:
+            raise
+        where = error.filename or "a file"
+        print(f"error: {where}: {error.strerror}; make room there, or choose another place", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

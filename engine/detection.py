@@ -13,14 +13,14 @@ from engine.options.detect import DetectOptions
 from engine.predictor import FrameResult, Predictor, Selection, Stopwatches
 from engine.sinks import CropSink, CsvSink, DrawingStyle, FeatureSink, Frame, MediaSink, Sink, TextSink, WindowSink
 from models.backends.multi import DetectMultiBackend
-from models.checkpoint import strip_checkpoint
 from utils.datasets.sources import LoadImages, find_files
 from utils.devices import select_device
 from utils.errors import OptionError
 from utils.log import LOGGER, colorstr
 from utils.paths import PROJECT_ROOT, find_weights, increment_path
 from utils.sizes import check_img_size
-from utils.wording import count_classes, counted
+from utils.stripping import strip_optimizer
+from utils.wording import count_classes, counted, describe_speed
 
 _STREAM_SCHEMES = ("rtsp://", "rtmp://", "tcp://", "udp://", "http://", "https://")
 
@@ -83,6 +83,8 @@ def resolve_source(source: str | Path) -> str:
         OptionError: when it is a camera, a stream, the screen or a URL.
     """
     text = str(source)
+    if not text.strip():
+        raise OptionError("--source '': expected a picture, video, folder, pattern, or .txt list of paths")
     if text.isdigit():
         raise OptionError(f"--source {text}: reading from a webcam is not available yet")
     if text.lower().startswith(_STREAM_SCHEMES):
@@ -153,11 +155,9 @@ def describe(result: FrameResult) -> str:
 def _report(summary: DetectionSummary, watches: Stopwatches, sinks: list[Sink], size_hw: tuple[int, int]) -> None:
     """What it took, where it is, and what is missing."""
     if summary.frames:
-        prepare, infer, select = watches.milliseconds()
-        times = f"{prepare:.1f}ms pre-process, {infer:.1f}ms inference, {select:.1f}ms NMS"
-        LOGGER.info(f"Speed: {times} per image at shape {(1, 3, *size_hw)}")
+        LOGGER.info(describe_speed(watches.milliseconds(), (1, 3, *size_hw)))
     if summary.save_dir:
-        LOGGER.info(f"Results saved to {colorstr('bold', str(summary.save_dir))}")
+        LOGGER.info(f"results in {colorstr('bold', str(summary.save_dir))}")
     for sink in sinks:
         if isinstance(sink, TextSink):
             LOGGER.info(f"{counted(sink.count, 'label file')} in {sink.folder}")
@@ -171,5 +171,5 @@ def strip_weights(options: DetectOptions) -> None:
     """Take what only training needs out of the weights files, in place."""
     for name in options.weight_files():
         path = find_weights(name)
-        strip_checkpoint(path)
+        strip_optimizer(path)
         LOGGER.info("%s: stripped to %.1f MB", path, path.stat().st_size / 1e6)

@@ -1,4 +1,4 @@
-"""Half precision in training: whether it can be trusted here, and the scaler that goes with it."""
+"""Half precision in training: whether it can be trusted here."""
 
 from __future__ import annotations
 

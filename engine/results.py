@@ -101,17 +101,3 @@ def evaluation_table(result: EvalResult, names: dict[int, str], every_class: boo
 
 def _table_row(name: str, images: int, instances: int, figures: Sequence[float]) -> str:
     return f"{name:>22}{images:>11}{instances:>11}" + "".join(f"{float(value):>11.3g}" for value in figures)
-
-
-def speed_line(result: EvalResult, shape: Sequence[int]) -> str:
-    """One line about the three stages' time.
-
-    Args:
-        result: what was found.
-        shape: of the largest batch, (B, 3, H, W).
-    """
-    prepare, infer, suppress = result.speed_ms
-    return (
-        f"Speed: {prepare:.1f}ms pre-process, {infer:.1f}ms inference, {suppress:.1f}ms NMS per image "
-        f"at shape {tuple(shape)}"
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint, write_checkpoint
+from utils.paths import make_folder
 from utils.yaml_io import yaml_save
 
 
@@ -19,8 +20,8 @@ class RunFolder:
     root: Path
 
     def create(self) -> None:
-        """Make the folder and the one for weights."""
-        self.weights.mkdir(parents=True, exist_ok=True)
+        """Make the folder and the one for weights; a ConfigError says where that is not possible."""
+        make_folder(self.weights)
 
     @property
     def weights(self) -> Path:

@@ -18,10 +18,10 @@ from models.yolo import DetectionModel
 from utils.autoanchor import check_anchors
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DatasetError
 from utils.log import LOGGER
 from utils.paths import check_yaml, find_weights
-from utils.sizes import check_img_size
+from utils.sizes import check_img_size, grid_size
 from utils.yaml_io import yaml_load
 
 HYPERPARAMETERS = (
@@ -31,8 +31,9 @@ HYPERPARAMETERS = (
     *("flipud", "fliplr", "mosaic", "mixup", "copy_paste"),
 )
 OPTIONAL_HYPERPARAMETERS = ("anchors",)
-
-_SMALLEST_GRID = 32  # px, the stride that image sizes divide by at least
+_ABOVE_ZERO = ("anchor_t", "anchors")
+_BELOW_ONE = ("momentum", "warmup_momentum")  # from 0; at 1 nothing old is ever forgotten
+_SHARES = ("flipud", "fliplr", "mosaic", "mixup", "copy_paste")  # 0 to 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def load_hyperparameters(source: str | Path | Mapping[str, Any]) -> dict[str, fl
         source: a YAML file (found by name below ``data/``) or a mapping.
 
     Raises:
-        ConfigError: naming the file and the entries that are missing or no numbers.
+        ConfigError: naming the file and the entries that are missing, no numbers, or out of range.
     """
     if isinstance(source, Mapping):
         title, values = "hyperparameters", dict(source)
@@ -70,10 +71,25 @@ def load_hyperparameters(source: str | Path | Mapping[str, Any]) -> dict[str, fl
     wrong = [name for name, value in values.items() if isinstance(value, bool) or not isinstance(value, (int, float))]
     if wrong:
         raise ConfigError(f"{title}: {', '.join(f'{name}: {values[name]!r}' for name in wrong)}: expected numbers")
+    _check_ranges(values, title)
     unknown = [name for name in values if name not in HYPERPARAMETERS + OPTIONAL_HYPERPARAMETERS]
     if unknown:
         LOGGER.warning(f"{title}: nothing reads {', '.join(unknown)}")
     return values
+
+
+def _check_ranges(values: Mapping[str, float], title: str) -> None:
+    """Refuse what no training can work with; nothing that any works with."""
+    for name in (name for name in HYPERPARAMETERS + OPTIONAL_HYPERPARAMETERS if name in values):
+        value, holds, expected = values[name], values[name] >= 0, "from 0"
+        if name in _ABOVE_ZERO:
+            holds, expected = value > 0, "above 0"
+        elif name in _BELOW_ONE:
+            holds, expected = 0 <= value < 1, "from 0 to below 1"
+        elif name in _SHARES:
+            holds, expected = 0 <= value <= 1, "from 0 to 1"
+        if not (holds and math.isfinite(value)):
+            raise ConfigError(f"{title}: {name}: {value}: expected a number {expected}")
 
 
 def load_start(weights: str) -> Checkpoint | None:
@@ -144,14 +160,9 @@ def freeze_layers(model: DetectionModel, freeze: Sequence[int]) -> list[str]:
     return frozen
 
 
-def grid_size(model: nn.Module) -> int:
-    """Largest stride, at least 32: what image sizes must divide by."""
-    return max(int(model.stride.max()), _SMALLEST_GRID)
-
-
 def training_size(model: nn.Module, imgsz: int) -> int:
     """Image size that the model can work with, px: a multiple of its grid and at least two cells."""
-    grid = grid_size(model)
+    grid = grid_size(model.stride)
     return check_img_size(imgsz, grid, floor=grid * 2)
 
 
@@ -208,8 +219,17 @@ def build_loaders(
 
 
 def load_data(options: TrainOptions) -> dict[str, Any]:
-    """Read the data set's YAML and find its images."""
-    return check_dataset(options.data)
+    """Read the data set's YAML and find its images.
+
+    Raises:
+        DatasetError: also when the training images are not there, before a run folder is made for them.
+    """
+    data = check_dataset(options.data)
+    listed = data["train"] if isinstance(data["train"], list) else [data["train"]]
+    lost = [path for path in listed if not Path(path).exists()]
+    if lost:
+        raise DatasetError(f"{options.data}: training images not found at {', '.join(lost)}; nothing is downloaded")
+    return data
 
 
 def fit_anchors(model: DetectionModel, dataset: Any, hyp: Mapping[str, float], imgsz: int, enabled: bool) -> None:

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from engine.predictor import FrameResult
+from utils.datasets.labels import format_label
 from utils.drawing import Annotator, colors, save_one_box, tile_channels
 from utils.environment import check_imshow
 from utils.errors import BackendError, OptionError
@@ -186,7 +187,7 @@ class TextSink:
         numbers = [value / side for value, side in zip(box, (width, height, width, height), strict=True)]
         if self.confidence:
             numbers.append(one.confidence)
-        return f"{one.number} " + " ".join(f"{number:.6g}" for number in numbers) + "\n"
+        return f"{format_label(one.number, numbers)}\n"
 
     def close(self) -> None:
         """Nothing stays open between frames."""
@@ -197,7 +198,7 @@ class CsvSink:
 
     def __init__(self, folder: Path) -> None:
         path = folder / "predictions.csv"
-        self._stream = path.open("a", encoding="utf-8", newline="")
+        self._stream = path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
         self._writer = csv.writer(self._stream)
         if path.stat().st_size == 0:
             self._writer.writerow(_CSV_COLUMNS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,6 @@ from engine.setup import (
     build_model,
     fit_anchors,
     freeze_layers,
-    grid_size,
     is_finite,
     training_size,
 )
@@ -40,19 +39,16 @@ from models.checkpoint import Checkpoint, ModelMeta
 from utils.class_weights import labels_to_class_weights
 from utils.devices import memory_text
 from utils.ema import EarlyStopping, ModelEMA
-from utils.errors import ProjectError
+from utils.errors import TrainingError
 from utils.log import LOGGER
 from utils.loss import ComputeLoss, scale_gains
 from utils.metrics import fitness
 from utils.optim import WarmupSchedule, smart_optimizer
 from utils.seeding import init_seeds, random_state
+from utils.sizes import grid_size
 
 _MAX_GRADIENT_NORM = 10.0
 _SIZE_DRAWS = 0x5123  # keeps the draws of --multi-scale apart from those of the data
-
-
-class TrainingError(ProjectError):
-    """Training went wrong in a way that settings can mend."""
 
 
 @dataclass
@@ -63,7 +59,7 @@ class Progress:
     last_step: int = -1  # iteration of the last optimizer step
     best_fitness: float | None = None
     losses: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    figures: tuple[float, ...] = field(default=(0.0,) * 7)
+    figures: tuple[float, ...] = (0.0,) * 7  # of the last evaluation, as in EvalResult.summary
 
 
 class Trainer:
@@ -128,7 +124,7 @@ class Trainer:
             self.data,
             self.hyp,
             imgsz=self.imgsz,
-            stride=grid_size(self.model),
+            stride=grid_size(self.model.stride),
             batch_size=self.batch_size,
         )
         self.plots.labels(loaders.dataset.labels)
@@ -184,6 +180,8 @@ class Trainer:
             self._record(epoch)
             self._save(best=improved, final=final or stop)
             if stop:
+                best = self.stopper.best_epoch
+                LOGGER.info(f"--patience {self.options.patience}: no better fitness since epoch {best}, training ends")
                 break
         self.plots.results(self.folder.csv)
         return result
@@ -211,8 +209,8 @@ class Trainer:
                 bar.set_description(training_line(title, memory, means, len(targets), batch.shape[-1]), refresh=False)
         if not is_finite(means):
             raise TrainingError(
-                f"the losses of epoch {epoch} are {means}: lower lr0, or look for odd labels; "
-                f"{self.folder.last} is still that of the epoch before"
+                f"the losses of epoch {epoch} are {means}: lower lr0, or look for odd labels"
+                + (f"; {self.folder.last} is still that of the epoch before" if self.folder.last.exists() else "")
             )
         return tuple(means)
 
@@ -221,7 +219,7 @@ class Trainer:
         batch = to_network(images, self.device)
         if not self.options.multi_scale:
             return batch
-        stride = grid_size(self.model)
+        stride = grid_size(self.model.stride)
         rng = np.random.default_rng([_SIZE_DRAWS, self.options.seed, epoch, index])
         drawn = int(rng.integers(int(0.5 * self.imgsz), int(1.5 * self.imgsz) + stride))
         return resize_to(batch, drawn // stride * stride, stride)

@@ -18,12 +18,12 @@ from engine.setup import load_data, load_hyperparameters
 from engine.tensorboard import CurveLog
 from engine.trainer import Trainer
 from engine.val_outputs import is_coco
-from models.checkpoint import strip_checkpoint
 from models.loading import attempt_load
 from utils.devices import select_device
 from utils.dist import refuse_distributed
 from utils.log import LOGGER
 from utils.paths import increment_path
+from utils.stripping import strip_optimizer
 
 COCO_IOU = 0.65  # NMS threshold that published COCO figures are measured with
 
@@ -83,7 +83,7 @@ def check_best(trainer: Trainer) -> EvalResult | None:
     best = trainer.folder.best
     if not best.exists():
         return None
-    strip_checkpoint(best)
+    strip_optimizer(best)
     LOGGER.info(f"\nchecking {best}")
     names = trainer.classes.names
     plots = EvalPlots(trainer.folder.root, names) if not trainer.options.noplots else None

@@ -11,6 +11,7 @@ import torch
 
 from engine.evaluator import EvaluatedBatch
 from utils.boxes import xyxy2xywh
+from utils.datasets.labels import format_label
 from utils.log import LOGGER
 
 # COCO numbers its 80 classes from 1 to 90; these numbers belong to classes without boxes.
@@ -42,13 +43,10 @@ class LabelFiles:
             if not len(found):
                 continue
             boxes = xyxy2xywh(found[:, :4]) / found.new_tensor([width, height, width, height])
-            columns = [found[:, 5:6], boxes, found[:, 4:5]] if self.with_confidence else [found[:, 5:6], boxes]
+            numbers = torch.cat([boxes, found[:, 4:5]], 1) if self.with_confidence else boxes
             with (self.folder / f"{Path(path).stem}.txt").open("a", encoding="utf-8") as stream:
-                stream.writelines(f"{_numbers(row)}\n" for row in torch.cat(columns, 1).tolist())
-
-
-def _numbers(row: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in row)
+                for kind, row in zip(found[:, 5].tolist(), numbers.tolist(), strict=True):
+                    stream.write(f"{format_label(int(kind), row)}\n")
 
 
 class CocoJson:

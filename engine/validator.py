@@ -12,21 +12,21 @@ from torch import nn
 
 from engine.evaluator import EvalResult, LossFunction, Thresholds, evaluate
 from engine.options.val import ValOptions
-from engine.results import evaluation_header, evaluation_table, speed_line
+from engine.results import evaluation_header, evaluation_table
 from engine.run_plots import EvalPlots
 from engine.val_outputs import COCO_CATEGORY_IDS, CocoJson, LabelFiles, coco_figures, is_coco
 from models.backends.multi import DetectMultiBackend
-from utils.charts import plot_study
+from utils.charts import STUDY_SIZES, plot_study
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
 from utils.devices import select_device
 from utils.errors import ConfigError, DatasetError
 from utils.log import LOGGER
 from utils.paths import increment_path
-from utils.sizes import check_img_size
+from utils.sizes import check_img_size, grid_size, make_divisible
+from utils.wording import describe_speed
 
 SPEED = Thresholds(conf=0.25, iou=0.45)
-STUDY_SIZES = range(256, 1536 + 128, 128)  # px
 _USUAL_CONF = 0.001  # mAP measured above this confidence misses the curve's tail
 _PAD = 0.5  # of a stride around each validation image
 
@@ -56,12 +56,11 @@ def validate(options: ValOptions, given: Given | None = None) -> EvalResult:
     parts = given or Given()
     alone = parts.model is None
     data = check_dataset(options.data)
-    nc = 1 if options.single_cls else int(data["nc"])
     model, device = _own_model(options, data) if alone else (parts.model, next(parts.model.parameters()).device)
-    save_dir = _new_folder(options) if alone else Path(parts.save_dir)
     loader = parts.loader if parts.loader is not None else _loader(options, model, data)
-    names = {int(index): name for index, name in dict(getattr(model, "names", None) or data["names"]).items()}
-    outputs = _Outputs(options, data, save_dir, names, parts.plots and _may_write(alone, save_dir))
+    save_dir = _new_folder(options) if alone else Path(parts.save_dir)
+    nc, names = _classes(options, model, data)
+    outputs = _Outputs(options, data, save_dir, names, plots=parts.plots, unasked=_may_write(alone, save_dir))
     _notify(parts.listener, "on_val_start")
     result = evaluate(
         model,
@@ -85,7 +84,8 @@ def validate(options: ValOptions, given: Given | None = None) -> EvalResult:
         LOGGER.warning(note)
     result = outputs.finish(result)
     if alone:
-        LOGGER.info(speed_line(result, (options.batch_size, 3, options.imgsz, options.imgsz)))
+        size = make_divisible(options.imgsz, grid_size(model.stride))
+        LOGGER.info(describe_speed(result.speed_ms, (options.batch_size, 3, size, size)))
         LOGGER.info(f"results in {save_dir}")
     _notify(parts.listener, "on_val_end", result=result)
     return result
@@ -97,7 +97,7 @@ def run_task(options: ValOptions) -> EvalResult | None:
         result = None
         for weights in options.weights:
             speed = dataclasses.replace(options, weights=[weights], conf_thres=SPEED.conf, iou_thres=SPEED.iou)
-            result = validate(dataclasses.replace(speed, half=torch.cuda.is_available()))
+            result = validate(dataclasses.replace(speed, half=torch.cuda.is_available() and options.device != "cpu"))
         return result
     if options.task == "study":
         return _study(options)
@@ -137,7 +137,7 @@ def _own_model(options: ValOptions, data: Mapping[str, Any]) -> tuple[DetectMult
     yaml = options.data if isinstance(options.data, (str, Path)) else None
     model = DetectMultiBackend(options.weights, device=device, dnn=options.dnn, data=yaml, fp16=half)
     _check_classes(options, model, data)
-    size = check_img_size(options.imgsz, s=model.stride)
+    size = make_divisible(options.imgsz, grid_size(model.stride))
     model.eval()
     model.warmup(imgsz=(1, 3, size, size))
     return model, device
@@ -147,8 +147,16 @@ def _new_folder(options: ValOptions) -> Path:
     return increment_path(Path(options.project) / options.name, exist_ok=options.exist_ok, mkdir=True)
 
 
+def _classes(options: ValOptions, model: nn.Module, data: Mapping[str, Any]) -> tuple[int, dict[int, str]]:
+    """Class count, and names as the model knows them; with ``--single-cls`` the one class ``item``."""
+    if options.single_cls:
+        return 1, {0: "item"}
+    names = dict(getattr(model, "names", None) or data["names"])
+    return int(data["nc"]), {int(index): name for index, name in names.items()}
+
+
 def _may_write(alone: bool, save_dir: Path) -> bool:
-    """A caller with its own model gets pictures only into a folder that it names."""
+    """A caller with its own model gets files that it did not ask for only into a folder that it names."""
     return alone or save_dir != Path()
 
 
@@ -165,7 +173,7 @@ def _loader(options: ValOptions, model: nn.Module, data: Mapping[str, Any]) -> A
     split = options.task if options.task in ("train", "test") else "val"
     if not data.get(split):
         raise DatasetError(f"--task {options.task}: {options.data} has no `{split}` entry")
-    stride = max(int(torch.as_tensor(model.stride).max()), 32)
+    stride = grid_size(model.stride)
     flexible = bool(getattr(model, "pt", True)) and options.task != "speed"
     loader, _ = create_dataloader(
         data[split],
@@ -195,16 +203,27 @@ class _Outputs:
     """Everything that one validation writes."""
 
     def __init__(
-        self, options: ValOptions, data: Mapping[str, Any], folder: Path, names: dict[int, str], plots: bool
+        self,
+        options: ValOptions,
+        data: Mapping[str, Any],
+        folder: Path,
+        names: dict[int, str],
+        *,
+        plots: bool,
+        unasked: bool,
     ) -> None:
+        """Open what is wanted; without ``unasked`` only what an option names, so neither pictures nor COCO's JSON."""
         coco = is_coco(data)
         self.folder = folder
         self.weights = Path(str(options.weights[0])).stem if options.weights else "model"
         self.annotations = Path(data.get("path") or "") / "annotations" / "instances_val2017.json"
-        self.plots = EvalPlots(folder, names) if plots else None
-        wants_json = options.save_json or coco
+        self.plots = EvalPlots(folder, names) if plots and unasked else None
+        implied = unasked and (coco or Path(str(options.data)).name == "coco.yaml")
+        wants_json = options.save_json or implied
         self.json = CocoJson(COCO_CATEGORY_IDS if coco else None) if wants_json else None
         self.observers: list[Callable] = [observer for observer in (self.plots, self.json) if observer is not None]
+        if options.save_conf and not (options.save_txt or options.save_hybrid):
+            LOGGER.warning("--save-conf changes nothing without --save-txt")
         if options.save_txt or options.save_hybrid:
             self.observers.append(LabelFiles(folder / "labels", options.save_conf))
 

@@ -72,6 +72,8 @@ def _build_row(row: Row, config: ModelConfig, widths_in: list[int]) -> tuple[nn.
         )
     try:
         copies = [spec.cls(*args, **named) for _ in range(repeats)]
+    except ConfigError as error:
+        raise ConfigError(f"{row.where}: {error}") from error
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError, ArithmeticError) as error:
         raise ConfigError(f"{row.where}: {row.module} does not take these arguments ({error})") from error
     layer = copies[0] if repeats == 1 else nn.Sequential(*copies)

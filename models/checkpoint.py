@@ -14,8 +14,7 @@ from typing import Any, Self
 import torch
 
 from models.yolo import DetectionModel
-from utils.errors import CheckpointError, ConfigError
-from utils.stripping import strip_optimizer
+from utils.errors import CheckpointError, ConfigError, first_line
 from utils.weights_file import load_plain, save_atomically
 
 FORMAT = 1
@@ -105,10 +104,6 @@ def _is_state_dict(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
 def model_from_checkpoint(checkpoint: Checkpoint, ema: bool = True) -> DetectionModel:
     """Build the network that a checkpoint describes, with its weights, in float32 and evaluation mode.
 
@@ -125,12 +120,7 @@ def model_from_checkpoint(checkpoint: Checkpoint, ema: bool = True) -> Detection
         model = DetectionModel(meta.yaml, nc=meta.nc)
         model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     except (ConfigError, RuntimeError) as error:
-        raise CheckpointError(f"the checkpoint does not fit its own description: {_first_line(error)}") from error
+        raise CheckpointError(f"the checkpoint does not fit its own description: {first_line(error)}") from error
     model.names = dict(meta.names)
     model.hyp = meta.hyp
     return model.float().eval()
-
-
-def strip_checkpoint(path: str | Path, out: str | Path | None = None) -> None:
-    """Keep what prediction needs: the moving average in fp16 as ``model``, epoch -1, no optimizer."""
-    strip_optimizer(path, out or "")

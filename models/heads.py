@@ -26,11 +26,9 @@ class Detect(nn.Module):
 
     def __init__(self, nc=80, anchors=(), ch=(), inplace=True):
         super().__init__()
-        self.nc = nc
-        self.no = nc + 5
-        self.nl = len(anchors)
-        self.na = len(anchors[0]) // 2 if self.nl else 0
-        self.inplace = inplace
+        self.nl, self.na = len(anchors), len(anchors[0]) // 2 if anchors else 0
+        self.nc, self.no = nc, nc + 5
+        self.inplace = inplace  # kept for outside readers; decoding never overwrites its input
         self.export = False
         self.dynamic = False
         empty = torch.empty(0)
@@ -40,7 +38,7 @@ class Detect(nn.Module):
         pixels = torch.tensor(anchors, dtype=torch.float32, device="cpu").reshape(self.nl, self.na, 2)
         self.register_buffer("anchors", pixels)
         self.register_buffer("stride", torch.ones(self.nl, device="cpu"), persistent=False)
-        self.m = nn.ModuleList(nn.Conv2d(width, self.no * self.na, 1) for width in ch)
+        self.m = nn.ModuleList(nn.Conv2d(width, self.na * self.no, 1) for width in ch)
 
     def forward(self, x: list[torch.Tensor]) -> list[torch.Tensor] | tuple:
         """Raw levels in training, decoded boxes and raw levels in inference; see the class."""

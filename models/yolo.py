@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -17,13 +16,14 @@ from models.config import ModelConfig, load_model_yaml, parse_config
 from models.fuse import fuse_convs_
 from models.heads import Detect
 from utils.autoanchor import check_anchor_order
-from utils.errors import ConfigError
+from utils.errors import ConfigError, first_line
 from utils.log import LOGGER
 from utils.model_info import model_info
+from utils.profiling import time_sync
 
 __all__ = ["BaseModel", "Detect", "DetectionModel", "Model", "parse_model"]
 
-PROBE_SIDE = 256  # px of the image that strides are measured with; larger where a level would vanish
+PROBE_SIDE = 256  # px of the image that strides are measured with
 
 
 class BaseModel(nn.Module):
@@ -33,7 +33,7 @@ class BaseModel(nn.Module):
     save: list[int]
 
     def forward(self, x: torch.Tensor, profile: bool = False, visualize: bool | str | Path = False) -> Any:
-        """One pass: (B, C, H, W) in 0..1 -> what the last layer gives."""
+        """One pass: (B, C, H, W) in 0..1 -> what the last layer gives; ``visualize`` as in :class:`DetectionModel`."""
         return self._forward_once(x, profile)
 
     def _forward_once(self, x: torch.Tensor, profile: bool = False) -> Any:
@@ -42,16 +42,16 @@ class BaseModel(nn.Module):
 
     def _run_layers(self, x: torch.Tensor, profile: bool = False) -> Any:
         """What the last layer reads: run every layer before it."""
-        image, outputs = x, {}
+        outputs: dict[int, torch.Tensor] = {}
         for layer in self.model[:-1]:
-            x = self._gather(layer, x, outputs, image)
+            x = self._gather(layer, x, outputs)
             x = _timed(layer, x) if profile else layer(x)
             if layer.i in self.save:
                 outputs[layer.i] = x
-        return self._gather(self.model[-1], x, outputs, image)
+        return self._gather(self.model[-1], x, outputs)
 
     @staticmethod
-    def _gather(layer: nn.Module, last: torch.Tensor, outputs: dict[int, torch.Tensor], image: torch.Tensor) -> Any:
+    def _gather(layer: nn.Module, last: torch.Tensor, outputs: dict[int, torch.Tensor]) -> Any:
         """The inputs of a layer, by its ``f``: one map, or a list of them."""
         if layer.f == -1:
             return last
@@ -158,8 +158,7 @@ class DetectionModel(BaseModel):
                 levels = self._run_layers(image)
         except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
             row = config.rows[started[-1].i if started else 0]
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ConfigError(f"{row.where}: does not fit its input ({reason})") from error
+            raise ConfigError(f"{row.where}: does not fit its input ({first_line(error)})") from error
         finally:
             for hook in hooks:
                 hook.remove()
@@ -171,9 +170,9 @@ class DetectionModel(BaseModel):
 
 def _timed(layer: nn.Module, x: Any) -> Any:
     """Run a layer and log how long it took."""
-    start = time.perf_counter()
+    start = time_sync()
     y = layer(x)
-    LOGGER.info("%10.2f ms  %10d parameters  %s", (time.perf_counter() - start) * 1e3, layer.np, layer.type)
+    LOGGER.info("%10.2f ms  %10d parameters  %s", (time_sync() - start) * 1e3, layer.np, layer.type)
     return y
 
 

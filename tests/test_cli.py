@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.cli import run_command
 from engine.options.detect import DetectOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -91,6 +93,23 @@ def test_a_users_mistake_is_one_line_and_exit_2(arguments, expected, tmp_path):
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert expected in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS])
+def test_no_place_to_write_is_one_line_and_exit_2(number, capsys):
+    def write():
+        raise OSError(number, os.strerror(number), "runs/results.csv")
+
+    assert run_command(write) == 2
+    assert capsys.readouterr().err.startswith(f"error: runs/results.csv: {os.strerror(number)}; ")
+
+
+def test_other_errors_keep_their_traceback():
+    def stumble():
+        raise OSError(errno.EBADF, "a defect")
+
+    with pytest.raises(OSError, match="a defect"):
+        run_command(stumble)
 
 
 def test_several_processes_are_refused(tmp_path):

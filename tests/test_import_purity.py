@@ -66,7 +66,7 @@ print(json.dumps(changed))
 
 
 def all_modules() -> list[str]:
-    packages = ("utils", "models", "engine")
+    packages = ("utils", "models", "engine", "tools")
     files = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
     dotted = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
     return [name.removesuffix(".__init__") for name in dotted] + ["train", "val", "detect"]
@@ -87,8 +87,7 @@ def probe(root: Path, modules: list[str], cwd: Path) -> dict:
 
 
 def test_importing_changes_nothing(tmp_path):
-    optional = {"models.attention.ops.triton_kernels"}  # needs the optional package triton
-    modules = [name for name in all_modules() if name not in optional]
+    modules = all_modules()
     assert len(modules) > 50
     assert probe(ROOT, modules, tmp_path) == {}
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ draw a seed from NumPy's global state, so that seeding NumPy makes them repeatab
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -67,15 +68,14 @@ def letterbox_geometry(
         ``(left and right, top and bottom)``, not rounded.
     """
     height, width = shape_hw
-    gain = min(new_hw[0] / height, new_hw[1] / width)
-    if not scaleup:
-        gain = min(gain, 1.0)
-    inner_hw = (round(height * gain), round(width * gain))
+    if scale_fill and not auto:
+        return (new_hw[0], new_hw[1]), (new_hw[1] / width, new_hw[0] / height), (0.0, 0.0)
+    largest = math.inf if scaleup else 1.0
+    gain = min(largest, new_hw[0] / height, new_hw[1] / width)
+    inner_hw = (max(round(height * gain), 1), max(round(width * gain), 1))  # a sliver keeps a pixel
     spare_hw = (new_hw[0] - inner_hw[0], new_hw[1] - inner_hw[1])
     if auto:
         spare_hw = (spare_hw[0] % stride, spare_hw[1] % stride)
-    elif scale_fill:
-        return (new_hw[0], new_hw[1]), (new_hw[1] / width, new_hw[0] / height), (0.0, 0.0)
     return inner_hw, (gain, gain), (spare_hw[1] / 2, spare_hw[0] / 2)
 
 
@@ -107,10 +107,10 @@ def letterbox(
     inner_hw, ratio_wh, pad_wh = letterbox_geometry(im.shape[:2], rectangle, auto, scaleFill, scaleup, stride)
     if im.shape[:2] != inner_hw:
         im = cv2.resize(im, inner_hw[::-1], interpolation=cv2.INTER_LINEAR)
-    left, top = (round(pad - 0.1) for pad in pad_wh)
-    right, bottom = (round(pad + 0.1) for pad in pad_wh)
-    if left or top or right or bottom:
-        im = cv2.copyMakeBorder(im, top, bottom, left, right, cv2.BORDER_CONSTANT, value=color)
+    (left, right), (top, bottom) = ((round(pad - 0.1), round(pad + 0.1)) for pad in pad_wh)
+    borders = {"left": left, "right": right, "top": top, "bottom": bottom}
+    if any(borders.values()):
+        im = cv2.copyMakeBorder(im, **borders, borderType=cv2.BORDER_CONSTANT, value=color)
     return im, ratio_wh, pad_wh
 
 

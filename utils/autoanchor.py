@@ -221,7 +221,7 @@ def label_sizes(dataset: Any, imgsz: int, rng: np.random.Generator | None = None
 
 
 def kmean_anchors(
-    dataset: Any = "./data/coco128.yaml",
+    dataset: Any,
     n: int = 9,
     img_size: int = 640,
     thr: float = 4.0,

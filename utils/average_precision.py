@@ -53,23 +53,21 @@ def precision_recall(
         target_cls: (M,) classes of all labels.
         eps: keeps divisions finite.
     """
-    order = np.argsort(-conf, kind="stable")
-    tp, conf, pred_cls = tp[order], conf[order], pred_cls[order]
     classes, label_counts = np.unique(target_cls, return_counts=True)
-
+    order = np.argsort(-conf, kind="stable")  # most confident first
     axis = np.linspace(0, 1, CURVE_POINTS)
     p, r, p_of_recall = (np.zeros((len(classes), CURVE_POINTS)) for _ in range(3))
     ap = np.zeros((len(classes), tp.shape[1]))
     for index, (kind, label_count) in enumerate(zip(classes, label_counts, strict=True)):
-        mine = pred_cls == kind
-        right = tp[mine].cumsum(0)  # (n, T): right ones so far, from the most confident down
-        if not len(right):
+        mine = order[pred_cls[order] == kind]  # (n,) this class's detections
+        if not len(mine):
             continue
+        right = tp[mine].cumsum(0)  # (n, T): right ones so far, from the most confident down
         recall = right / (label_count + eps)
         precision = right / np.arange(1, len(right) + 1)[:, None]
-        # Confidences fall, and np.interp wants a rising abscissa: mirror both. Nothing is found above the first one.
-        r[index] = np.interp(-axis, -conf[mine], recall[:, 0], left=0)
-        p[index] = np.interp(-axis, -conf[mine], precision[:, 0], left=1)
+        for curve, values, above in ((r, recall, 0), (p, precision, 1)):
+            # Confidences fall, and np.interp wants a rising abscissa: mirror both. Nothing is found above the first.
+            curve[index] = np.interp(-axis, -conf[mine], values[:, 0], left=above)
         for threshold in range(tp.shape[1]):
             ap[index, threshold], envelope, reached = compute_ap(recall[:, threshold], precision[:, threshold])
             if threshold == 0:
@@ -89,9 +87,8 @@ def compute_ap(recall: np.ndarray, precision: np.ndarray) -> tuple[float, np.nda
     Returns:
         The area; the precision envelope (n + 2,), never rising; the recalls it belongs to, from 0 to 1.
     """
-    reached = np.concatenate([[0.0], recall, [1.0]])
-    envelope = np.concatenate([[1.0], precision, [0.0]])
-    envelope = np.maximum.accumulate(envelope[::-1])[::-1]
+    best_later = np.maximum.accumulate(precision[::-1])[::-1]
+    reached, envelope = np.r_[0.0, recall, 1.0], np.r_[1.0, best_later, 0.0]
     heights = np.interp(RECALL_POINTS, reached, envelope)
     return float((heights[1:] + heights[:-1]).mean() / 2), envelope, reached
 
@@ -140,9 +137,9 @@ def ap_per_class(
     if plot:
         plot_curves(curves, names, save_dir, prefix)
     p, r, f1 = (curve[:, curves.best] for curve in (curves.p, curves.r, curves.f1))
-    right = (r * curves.labels).round()
-    wrong = (right / (p + eps) - right).round()
-    return right, wrong, p, r, f1, curves.ap, curves.classes
+    right = np.rint(r * curves.labels)
+    claimed = right / (p + eps)
+    return right, np.rint(claimed - right), p, r, f1, curves.ap, curves.classes
 
 
 def plot_curves(

@@ -148,17 +148,18 @@ def scale_boxes(
     Returns:
         The argument itself, in pixels of the original image.
     """
-    if ratio_pad is None:
-        gain = min(img1_shape[0] / img0_shape[0], img1_shape[1] / img0_shape[1])
-        pad_x = (img1_shape[1] - img0_shape[1] * gain) / 2
-        pad_y = (img1_shape[0] - img0_shape[0] * gain) / 2
+    height, width = img0_shape[:2]
+    if ratio_pad is not None:
+        (gain, *_), (left, top) = ratio_pad
     else:
-        gain = ratio_pad[0][0]
-        pad_x, pad_y = ratio_pad[1]
-    boxes[..., 0:4:2] -= pad_x
-    boxes[..., 1:4:2] -= pad_y
-    boxes[..., :4] /= gain
-    return clip_boxes(boxes, img0_shape)
+        boxed_height, boxed_width = img1_shape[:2]
+        gain = min(boxed_height / height, boxed_width / width)
+        left, top = (boxed_width - width * gain) / 2, (boxed_height - height * gain) / 2
+    for first, offset in ((0, left), (1, top)):
+        view = boxes[..., first:4:2]  # x1 x2, then y1 y2
+        view -= offset
+        view /= gain
+    return clip_boxes(boxes, (height, width))
 
 
 def bbox_iou(

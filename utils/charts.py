@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from utils.curves import plot_confusion, plot_curve, plot_pr
+from utils.curves import class_colour, plot_confusion, plot_curve, plot_pr
 from utils.drawing import Annotator, colors
 from utils.errors import ConfigError
 from utils.figures import ACCENT, Names, label_font, name_list, name_of, new_figure, save_figure, shorten, tidy
@@ -158,7 +158,7 @@ def plot_labels(labels: Any, names: Names = (), save_dir: str | Path = Path()) -
 
 
 def _class_histogram(axes: Axes, counts: np.ndarray, names: list[str]) -> None:
-    tints = [tuple(value / 255 for value in colors(index)) for index in range(len(counts))]
+    tints = [class_colour(index) for index in range(len(counts))]
     bars = axes.bar(range(len(counts)), counts, width=0.8, color=tints)
     tidy(axes, f"instances: {counts.sum():,} in {len(counts)} classes", "", "instances")
     axes.grid(visible=False, axis="x")
@@ -230,7 +230,7 @@ def plot_results(file: str | Path = "path/to/results.csv", dir: str | Path = "")
     for axes, column in zip(panels, _RESULT_PANELS, strict=True):
         for index, (stem, table) in enumerate(tables.items()):
             if column in table:
-                tint = ACCENT if index == 0 else tuple(value / 255 for value in colors(index + 3))
+                tint = ACCENT if index == 0 else class_colour(index + 3)
                 _training_curve(axes, table["epoch"], table[column], tint, stem)
         tidy(axes, column, "epoch" if axes in panels[5:] else "")
     if len(tables) > 1:
@@ -284,7 +284,7 @@ def plot_study(files: Sequence[str | Path], file: str | Path = "study.png", size
     figure, (speed, accuracy) = new_figure(12, 5, 1, 2)
     for index, path in enumerate(map(Path, files)):
         table = _read_study(path)
-        tint = tuple(value / 255 for value in colors(index))
+        tint = class_colour(index)
         label = path.stem.removeprefix("study_")
         score, milliseconds = 100 * table[:, 3], table[:, 8:10].sum(1)
         speed.plot(milliseconds, score, ".-", color=tint, label=label)

@@ -58,10 +58,6 @@ class ConfusionMatrix:
         right = self.matrix.diagonal()
         return right[:-1].copy(), (self.matrix.sum(1) - right)[:-1]
 
-    def normalized(self) -> np.ndarray:
-        """Shares of each true class, (nc + 1, nc + 1); columns without labels are 0."""
-        return self.matrix / np.maximum(self.matrix.sum(0, keepdims=True), 1)
-
     def plot(
         self, normalize: bool = True, save_dir: str | Path = "", names: Mapping[int, str] | Sequence[str] = ()
     ) -> None:

@@ -18,7 +18,8 @@ _FIGURE_LIMIT = 30  # classes below which the confusion matrix shows figures
 _BLANK_BELOW = 0.005  # a share that would be printed as 0.00
 
 
-def _class_colour(index: int) -> tuple[float, ...]:
+def class_colour(index: int) -> tuple[float, ...]:
+    """A class's colour as matplotlib takes it: red, green, blue in 0..1."""
     return tuple(value / 255 for value in colors(index))
 
 
@@ -26,7 +27,7 @@ def _class_lines(axes: Axes, x: np.ndarray, curves: np.ndarray, labels: list[str
     """One thin line a class: coloured and named while a reader can tell them apart, grey beyond."""
     few = len(curves) <= _LEGEND_LIMIT
     for index, curve in enumerate(curves):
-        style = {"color": _class_colour(index), "label": labels[index]} if few else {"color": "0.72", "alpha": 0.6}
+        style = {"color": class_colour(index), "label": labels[index]} if few else {"color": "0.72", "alpha": 0.6}
         axes.plot(x, curve, linewidth=1.0 if few else 0.6, **style)
 
 

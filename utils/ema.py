@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection
 import torch
 from torch import nn
 
+from utils.devices import de_parallel
+
 
 def ramped_decay(decay: float, tau: float) -> Callable[[int], float]:
     """Decay as a function of the number of updates: small at first, when the weights still change fast."""
@@ -31,7 +33,7 @@ class ModelEMA:
     """
 
     def __init__(self, model: nn.Module, decay: float = 0.9999, tau: float = 2000, updates: int = 0):
-        self.ema = copy.deepcopy(_unwrapped(model)).eval()
+        self.ema = copy.deepcopy(de_parallel(model)).eval()
         self.ema.requires_grad_(False)
         self.updates = updates
         self.decay = ramped_decay(decay, tau)
@@ -40,7 +42,7 @@ class ModelEMA:
     def update(self, model: nn.Module) -> None:
         """Move the average toward the model's present state; whole-number entries stay as they are."""
         self.updates += 1
-        current = _unwrapped(model).state_dict()
+        current = de_parallel(model).state_dict()
         averaged, latest = [], []
         for name, value in self.ema.state_dict().items():
             if value.is_floating_point():
@@ -59,7 +61,7 @@ class ModelEMA:
             include: only these names; all when empty.
             exclude: never these, nor names with a leading underscore.
         """
-        for name, value in vars(_unwrapped(model)).items():
+        for name, value in vars(de_parallel(model)).items():
             wanted = name in include if include else True
             if wanted and name not in exclude and not name.startswith("_"):
                 setattr(self.ema, name, value)
@@ -97,9 +99,3 @@ class EarlyStopping:
         waited = epoch - self.best_epoch
         self.possible_stop = waited >= self.patience - 1
         return waited >= self.patience
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside a DDP or DataParallel wrapper."""
-    wrappers = (nn.parallel.DistributedDataParallel, nn.DataParallel)
-    return model.module if isinstance(model, wrappers) else model

@@ -25,5 +25,15 @@ class BackendError(ProjectError):
     """The machine, a device or an optional package cannot do what was asked."""
 
 
+class TrainingError(ProjectError):
+    """Training went wrong in a way that settings can mend."""
+
+
 class OptionError(ProjectError):
     """A command-line flag or a keyword of ``run(**kwargs)`` is unknown, wrong or not available."""
+
+
+def first_line(error: BaseException, longest: int = 200) -> str:
+    """The first line of an error's text, cut to ``longest`` characters; its type where it has no text."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:longest]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 _PREFERRED = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC", "Heiti SC",
               "Hiragino Sans GB", "SimHei", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback",
               "Arial Unicode MS")  # fmt: skip
+_UNDRAWABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLACEHOLDER_FONT = "Last Resort"  # claims every character and draws boxes
 
 
@@ -48,13 +50,15 @@ def text_mask(text: str, height: int, font: str = "") -> np.ndarray:
     """Render one line of text.
 
     Args:
-        text: any characters; those that no font has are drawn as boxes.
+        text: any characters; those that no font has are drawn as boxes, line breaks and what is no character at all,
+            as in file names that are not UTF-8, as question marks.
         height: font size in px.
         font: a font file to prefer.
 
     Returns:
         (h, w) uint8 coverage, 0 where there is nothing and 255 where there is text.
     """
+    text = _UNDRAWABLE.sub("?", text)  # Pillow fails on some of them, and crashes on others
     path, complete = find_font(text, font)
     if not complete and int(cv2.__version__.split(".")[0]) >= 5:
         return _mask_by_opencv(text, height)

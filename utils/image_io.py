@@ -12,7 +12,7 @@ from utils.errors import DatasetError
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
-_TAIL = 32  # bytes in which a complete JPEG's end mark is looked for; some cameras append a little padding
+JPEG_TAIL = 32  # bytes in which a complete JPEG's end mark is looked for; some cameras append a little padding
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -57,9 +57,14 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise DatasetError(f"{file}: cannot be written ({error.strerror or error})") from error
 
 
+def ends_as_jpeg(tail: bytes) -> bool:
+    """Whether a JPEG file is complete, by the end mark among its last :data:`JPEG_TAIL` bytes."""
+    return _JPEG_END in tail
+
+
 def _refuse_cut_jpeg(file: Path, data: np.ndarray) -> None:
     """Some decoders fill the missing part of a cut JPEG with grey; a detector should not see that."""
-    if data[:2].tobytes() != _JPEG_START or _JPEG_END in data[-_TAIL:].tobytes():
+    if data[:2].tobytes() != _JPEG_START or ends_as_jpeg(data[-JPEG_TAIL:].tobytes()):
         return
     try:
         with Image.open(file) as picture:

@@ -7,18 +7,11 @@ import sys
 
 LOGGER = logging.getLogger("yolov5")
 
-_ANSI = {
-    "black": "\033[30m",
-    "red": "\033[31m",
-    "green": "\033[32m",
-    "yellow": "\033[33m",
-    "blue": "\033[34m",
-    "magenta": "\033[35m",
-    "cyan": "\033[36m",
-    "white": "\033[37m",
-    "bold": "\033[1m",
-    "underline": "\033[4m",
-    "end": "\033[0m",
+_COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")  # in the terminal's own order
+_CODES = {
+    **{name: 30 + place for place, name in enumerate(_COLOURS)},
+    **{f"bright_{name}": 90 + place for place, name in enumerate(_COLOURS)},
+    **{"end": 0, "bold": 1, "underline": 4},
 }
 
 
@@ -41,11 +34,16 @@ def colorstr(*parts: str) -> str:
     """Wrap a text in terminal colours.
 
     Args:
-        *parts: colour and style names, the text last; a text alone is bold blue.
+        *parts: colours (``red``, ``bright_red``, ...) and ``bold``, ``underline``, the text last; a text alone is bold
+            blue.
 
     Raises:
         KeyError: when a name is no known colour or style.
     """
     *styles, text = parts
-    codes = "".join(_ANSI[style] for style in (styles or ("blue", "bold")))
-    return f"{codes}{text}{_ANSI['end']}"
+    codes = "".join(_escape(style) for style in styles or ("blue", "bold"))
+    return f"{codes}{text}{_escape('end')}"
+
+
+def _escape(style: str) -> str:
+    return f"\033[{_CODES[style]}m"

@@ -20,7 +20,7 @@ def increment_path(path: str | Path, exist_ok: bool = False, sep: str = "", mkdi
         mkdir: also create it as a folder.
 
     Raises:
-        ConfigError: when no number up to 9999 is free.
+        ConfigError: when no number up to 9999 is free, or the folder cannot be made.
     """
     target = Path(path)
     if target.exists() and not exist_ok:
@@ -29,9 +29,21 @@ def increment_path(path: str | Path, exist_ok: bool = False, sep: str = "", mkdi
         target = next((candidate for candidate in candidates if not candidate.exists()), None)
         if target is None:
             raise ConfigError(f"{path}: every name up to {_NUMBERED_RUNS} is taken; clean up or choose another --name")
-    if mkdir:
-        target.mkdir(parents=True, exist_ok=True)
-    return target
+    return make_folder(target) if mkdir else target
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder and those above it, where they are not there yet; returns the path.
+
+    Raises:
+        ConfigError: when that is not possible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"this folder cannot be made ({error.strerror or error})"
+        raise ConfigError(f"{path}: {reason}; choose another --project or --name") from error
+    return path
 
 
 def check_suffix(file: str | Path | list, suffix: str | tuple[str, ...] = (".pt",), msg: str = "") -> None:
@@ -87,8 +99,10 @@ def find_weights(name: str | Path) -> Path:
     """Find a weights file: as given, beside the project, or in its ``weights/`` folder. Nothing is downloaded.
 
     Raises:
-        ConfigError: when it is in none of these places.
+        ConfigError: when it is in none of these places, or the name is empty.
     """
+    if not str(name):
+        raise ConfigError("--weights '': expected the path of a weights file")
     path = Path(name)
     places = [path] if path.is_absolute() else [path, PROJECT_ROOT / path, PROJECT_ROOT / "weights" / path]
     found = next((place for place in places if place.exists()), None)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+_NUMPY_SEEDS = 1 << 32  # as many as NumPy knows
+
 
 def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
     """Seed Python, NumPy and torch; called by entry points.
@@ -18,7 +20,7 @@ def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
         deterministic: also ask torch for reproducible algorithms; where it has none it warns and goes on.
     """
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed % _NUMPY_SEEDS)
     torch.manual_seed(seed)  # covers every CUDA device as well
     if not deterministic:
         return

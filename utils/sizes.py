@@ -9,6 +9,8 @@ import torch
 
 from utils.log import LOGGER
 
+SMALLEST_GRID = 32  # px; image sizes divide by at least this, whatever the network's strides
+
 
 def make_divisible(x: float, divisor: int | torch.Tensor) -> int:
     """Round up to a multiple.
@@ -19,6 +21,11 @@ def make_divisible(x: float, divisor: int | torch.Tensor) -> int:
     """
     step = int(divisor.max()) if isinstance(divisor, torch.Tensor) else divisor
     return math.ceil(x / step) * step
+
+
+def grid_size(stride: float | torch.Tensor) -> int:
+    """What image sizes must divide by, px: the largest stride, at least 32."""
+    return max(int(torch.as_tensor(stride).max()), SMALLEST_GRID)
 
 
 def check_img_size(imgsz: Any, s: int | torch.Tensor = 32, floor: int = 0) -> Any:
@@ -34,6 +41,8 @@ def check_img_size(imgsz: Any, s: int | torch.Tensor = 32, floor: int = 0) -> An
     """
     wanted = list(imgsz) if isinstance(imgsz, (list, tuple)) else [imgsz]
     rounded = [max(make_divisible(int(side), s), floor) for side in wanted]
+    answer = rounded if isinstance(imgsz, (list, tuple)) else rounded[0]
     if rounded != [int(side) for side in wanted]:
-        LOGGER.warning(f"--imgsz {imgsz} must be a multiple of {int(torch.as_tensor(s).max())}, using {rounded}")
-    return rounded if isinstance(imgsz, (list, tuple)) else rounded[0]
+        step = int(torch.as_tensor(s).max())
+        LOGGER.warning(f"--imgsz {imgsz} does not fit the network's grid of {step} px; {answer} is used")
+    return answer

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from utils.errors import CheckpointError
+from utils.errors import CheckpointError, first_line
 
 
 def load_plain(path: str | Path) -> Any:
@@ -29,12 +29,15 @@ def load_plain(path: str | Path) -> Any:
             "files that could run code are not opened"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise CheckpointError(f"{source}: damaged, or no PyTorch file ({reason})") from error
+        raise CheckpointError(f"{source}: damaged, or no PyTorch file ({first_line(error)})") from error
 
 
 def save_atomically(content: Any, path: str | Path) -> None:
-    """Write beside the target, make sure it is on disk, then rename: a crash leaves the old file or the new one."""
+    """Write beside the target, make sure it is on disk, then rename: a crash leaves the old file or the new one.
+
+    Raises:
+        CheckpointError: when the disk is full or the folder cannot be written.
+    """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -43,5 +46,7 @@ def save_atomically(content: Any, path: str | Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(target)
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,9 +1,9 @@
-"""Numbers as words for log lines."""
+"""Numbers as words, for log lines."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def counted(number: int, noun: str) -> str:
@@ -16,3 +16,18 @@ def count_classes(classes: Iterable[float], names: Mapping[int, str]) -> str:
     totals = Counter(int(number) for number in classes)
     parts = [counted(totals[number], str(names.get(number, number))) for number in sorted(totals)]
     return ", ".join(parts) or "(no detections)"
+
+
+def describe_speed(milliseconds: Sequence[float], shape: Sequence[int]) -> str:
+    """One log line about the time a run took.
+
+    Args:
+        milliseconds: per image, of pre-processing, inference and NMS.
+        shape: of the largest batch, (B, 3, H, W).
+    """
+    prepare, infer, suppress = milliseconds
+    batch, _, height, width = shape
+    return (
+        f"Speed: {prepare:.1f} ms to prepare an image, {infer:.1f} ms in the network, {suppress:.1f} ms for NMS; "
+        f"batches of {batch}, {height}x{width} px"
+    )

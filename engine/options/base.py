@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from utils.errors import OptionError
@@ -68,13 +70,13 @@ class Options:
         Raises:
             OptionError: when a keyword is unknown (with the closest known ones) or asks for what does not work yet.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name: field for field in dataclasses.fields(cls)}
         for name in kwargs:
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=3)
                 hint = f"; did you mean {' or '.join(close)}?" if close else ""
                 raise OptionError(f"unknown option {name!r}{hint}")
-        options = cls(**kwargs)
+        options = cls(**{name: _as_on_command_line(known[name], value) for name, value in kwargs.items()})
         options.validate()
         return options
 
@@ -85,9 +87,25 @@ class Options:
             OptionError: naming the flag.
         """
         for field in dataclasses.fields(self):
+            _check_numbers(field, getattr(self, field.name))
             later = field.metadata.get("later")
             if later and getattr(self, field.name) != _default_of(field):
                 raise OptionError(f"{_flag_names(field)[0]} ({later}) is not available yet")
+
+    def _require(self, holds: bool, name: str, expected: str) -> None:
+        """Refuse a field's value, as an OptionError that names the flag, unless a condition holds."""
+        if not holds:
+            raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)!r}: expected {expected}")
+
+    def _require_from(self, low: int, *names: str) -> None:
+        """Refuse fields below a number."""
+        for name in names:
+            self._require(getattr(self, name) >= low, name, f"a number from {low}")
+
+    def _require_share(self, *names: str) -> None:
+        """Refuse fields outside 0..1."""
+        for name in names:
+            self._require(0 <= getattr(self, name) <= 1, name, "a number from 0 to 1")
 
     def to_dict(self) -> dict[str, Any]:
         """All options by name, for ``opt.yaml`` and checkpoints."""
@@ -100,6 +118,43 @@ def _default_of(field: dataclasses.Field) -> Any:
 
 def _flag_names(field: dataclasses.Field) -> tuple[str, ...]:
     return field.metadata["names"] or (f"--{field.name.replace('_', '-')}",)
+
+
+def _as_on_command_line(field: dataclasses.Field, value: Any) -> Any:
+    """A keyword's value as the command line would have given it.
+
+    Paths and devices become text, a single value a list where the flag takes several, and True what a flag means that
+    stands without its value.
+    """
+    default, settings = _default_of(field), field.metadata["settings"]
+    if settings.get("nargs") == "?" and isinstance(value, bool):
+        return settings["const"] if value else default
+    if isinstance(default, list) or settings.get("nargs") == "+":
+        if value is None:
+            return default
+        values = list(value) if isinstance(value, (list, tuple)) else [value]
+        return [str(one) if isinstance(one, Path) else one for one in values]
+    if isinstance(value, Path) or (isinstance(default, str) and _is_single(value)):
+        return str(value)
+    return value
+
+
+def _is_single(value: Any) -> bool:
+    """Whether a value is no collection, and not nothing."""
+    return value is not None and not isinstance(value, (bool, Mapping, list, tuple))
+
+
+def _check_numbers(field: dataclasses.Field, value: Any) -> None:
+    """Refuse what is no number where a number belongs; argparse has done so for a command line."""
+    default = _default_of(field)
+    several = isinstance(default, list) or field.metadata["settings"].get("nargs") == "+"
+    kind = field.metadata["settings"].get("type") or type(default[0] if isinstance(default, list) else default)
+    wanted = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number")}.get(kind)
+    if wanted is None or value is None:
+        return
+    for one in value if several and isinstance(value, (list, tuple)) else [value]:
+        if isinstance(one, bool) or not isinstance(one, wanted[0]):
+            raise OptionError(f"{_flag_names(field)[0]} {value!r}: expected {wanted[1]}{' each' if several else ''}")
 
 
 def _add_argument(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:

@@ -49,19 +49,11 @@ class DetectOptions(Options):
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
-        for name in ("conf_thres", "iou_thres"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a number from 0 to 1")
-        for name in ("max_det", "line_thickness", "vid_stride"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a number from 1")
-        if self.save_format not in SAVE_FORMATS:
-            raise OptionError(f"--save-format {self.save_format}: expected 0 or 1")
-        sides = self.image_size()
-        if min(sides) < 1:
-            raise OptionError(f"--imgsz {' '.join(map(str, sides))}: expected numbers from 1")
-        if not self.weight_files():
-            raise OptionError("--weights: expected at least one file")
+        self._require_share("conf_thres", "iou_thres")
+        self._require_from(1, "max_det", "line_thickness", "vid_stride")
+        self._require(self.save_format in SAVE_FORMATS, "save_format", "0 or 1")
+        self._require(min(self.image_size()) >= 1, "imgsz", "numbers from 1")
+        self._require(bool(self.weight_files()), "weights", "at least one file")
 
     def image_size(self) -> tuple[int, int]:
         """Height and width in px; one number counts for both.

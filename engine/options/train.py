@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.options.base import Options, flag
-from utils.errors import OptionError
 
 CACHE_KINDS = ("ram", "disk")
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
+_LARGEST_SEED = (1 << 32) - 1
 
 
 @dataclass
@@ -65,20 +65,12 @@ class TrainOptions(Options):
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
-        self._require(self.epochs >= 1, "--epochs", "a number from 1")
-        self._require(self.batch_size >= 1 or self.batch_size == -1, "--batch-size", "a number from 1, or -1")
-        self._require(self.imgsz >= 1, "--imgsz", "a number of px from 1")
-        self._require(self.workers >= 0, "--workers", "a number from 0")
-        self._require(self.seed >= 0, "--seed", "a number from 0")
-        self._require(self.nbs >= 1, "--nbs", "a number from 1")
-        self._require(self.patience >= 0, "--patience", "a number from 0")
-        self._require(0 <= self.label_smoothing < 1, "--label-smoothing", "a number from 0 to below 1")
-        self._require(all(number >= 0 for number in self.freeze), "--freeze", "layer numbers from 0")
-        self._require(self.cache in (None, *CACHE_KINDS), "--cache", "ram or disk")
-        self._require(self.optimizer in OPTIMIZERS, "--optimizer", f"one of {', '.join(OPTIMIZERS)}")
-        self._require(bool(self.weights or self.cfg), "--weights", "a checkpoint, or --cfg with a model YAML beside ''")
-
-    def _require(self, holds: bool, name: str, expected: str) -> None:
-        if not holds:
-            found = getattr(self, name.removeprefix("--").replace("-", "_"))
-            raise OptionError(f"{name} {found!r}: expected {expected}")
+        self._require_from(1, "epochs", "imgsz", "nbs")
+        self._require_from(0, "workers", "patience")
+        self._require(0 <= self.seed <= _LARGEST_SEED, "seed", f"a number from 0 to {_LARGEST_SEED}")
+        self._require(self.batch_size >= 1 or self.batch_size == -1, "batch_size", "a number from 1, or -1")
+        self._require(0 <= self.label_smoothing < 1, "label_smoothing", "a number from 0 to below 1")
+        self._require(all(number >= 0 for number in self.freeze), "freeze", "layer numbers from 0")
+        self._require(self.cache in (None, *CACHE_KINDS), "cache", "ram or disk")
+        self._require(self.optimizer in OPTIMIZERS, "optimizer", f"one of {', '.join(OPTIMIZERS)}")
+        self._require(bool(self.weights or self.cfg), "weights", "a checkpoint, or --cfg with a model YAML beside ''")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.options.base import Options, flag
-from utils.errors import OptionError
 
 TASKS = ("val", "train", "test", "speed", "study")
 
@@ -40,13 +39,7 @@ class ValOptions(Options):
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
-        for name in ("conf_thres", "iou_thres"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a number from 0 to 1")
-        for name in ("batch_size", "imgsz", "max_det"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"--{name.replace('_', '-')} {getattr(self, name)}: expected a number from 1")
-        if self.workers < 0:
-            raise OptionError(f"--workers {self.workers}: expected a number from 0")
-        if self.task not in TASKS:
-            raise OptionError(f"--task {self.task!r}: expected one of {', '.join(TASKS)}")
+        self._require_share("conf_thres", "iou_thres")
+        self._require_from(1, "batch_size", "imgsz", "max_det")
+        self._require_from(0, "workers")
+        self._require(self.task in TASKS, "task", f"one of {', '.join(TASKS)}")

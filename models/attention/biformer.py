@@ -129,7 +129,8 @@ class C3BiFormer(C3):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, c1, H, W) to (B, c2, H, W)."""
-        return self.cv3(torch.cat((self.attn(self.m(self.cv1(x))), self.cv2(x)), dim=1))
+        worked = self.attn(self.m(self.cv1(x)))
+        return self.cv3(torch.cat([worked, self.cv2(x)], dim=1))
 
 
 def _scaled(branch: Tensor, gamma: Tensor | None) -> Tensor:

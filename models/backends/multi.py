@@ -11,8 +11,8 @@ from torch import nn
 from models.loading import attempt_load
 from utils.datasets.config import dataset_names
 from utils.errors import BackendError
-
-SMALLEST_STRIDE = 32  # px; images are always padded to at least this
+from utils.log import LOGGER
+from utils.sizes import grid_size
 
 
 class DetectMultiBackend(nn.Module):
@@ -23,7 +23,7 @@ class DetectMultiBackend(nn.Module):
         device: where to run.
         dnn: run ONNX through OpenCV (not available yet).
         data: a data set YAML whose class names replace numbers, for weights that carry none.
-        fp16: half precision; on the CPU it is refused.
+        fp16: half precision; on the CPU a warning, and single precision.
         fuse: fold batch norms.
 
     Attributes:
@@ -47,14 +47,16 @@ class DetectMultiBackend(nn.Module):
             raise BackendError(f"{other or '--dnn'}: only .pt weights can be run so far")
         self.device = torch.device(device)
         if fp16 and self.device.type == "cpu":
-            raise BackendError("half precision needs a GPU; leave --half away on the CPU")
+            LOGGER.warning("half precision needs a GPU: going on in single precision")
+            fp16 = False
         self.model = attempt_load(paths, self.device, fuse=fuse)
         self.fp16 = fp16
         self.model.half() if fp16 else self.model.float()
-        self.stride = max(int(self.model.stride.max()), SMALLEST_STRIDE)
+        self.stride = grid_size(self.model.stride)
         self.names = dict(self.model.names)
-        if data is not None and all(name == str(index) for index, name in self.names.items()):
-            self.names = dataset_names(data)
+        given = dataset_names(data) if data is not None else {}
+        if given and all(name == str(index) for index, name in self.names.items()):
+            self.names = given
         self.pt = True
         self.jit = self.onnx = self.xml = self.engine = self.coreml = self.saved_model = self.pb = False
         self.tflite = self.edgetpu = self.tfjs = self.paddle = self.triton = self.dnn = self.nhwc = False

@@ -28,18 +28,28 @@ class Conv(nn.Module):
 
     def __init__(self, c1, c2, k=1, s=1, p=None, g=1, d=1, act=True):
         super().__init__()
-        self.conv = nn.Conv2d(c1, c2, k, s, autopad(k, p, d), groups=g, dilation=d, bias=False)
+        padding = autopad(k, p, d)
+        self.conv = nn.Conv2d(c1, c2, kernel_size=k, stride=s, padding=padding, dilation=d, groups=g, bias=False)
         self.bn = nn.BatchNorm2d(c2)
         self.default_act = act is True  # the builder gives these the activation that the YAML names
-        self.act = nn.SiLU() if act is True else act if isinstance(act, nn.Module) else nn.Identity()
+        self.act = _activation(act)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve, normalise (an identity after fusing), activate."""
-        return self.act(self.bn(self.conv(x)))
+        normed = self.bn(self.conv(x))
+        return self.act(normed)
 
     def forward_fuse(self, x: torch.Tensor) -> torch.Tensor:
         """The same without the norm, for a convolution that has it folded in."""
-        return self.act(self.conv(x))
+        convolved = self.conv(x)
+        return self.act(convolved)
+
+
+def _activation(act: bool | nn.Module) -> nn.Module:
+    """What a block's ``act`` stands for; see :class:`Conv`."""
+    if act is True:
+        return nn.SiLU()
+    return act if isinstance(act, nn.Module) else nn.Identity()
 
 
 @register_layer(width="scaled")
@@ -47,7 +57,8 @@ class DWConv(Conv):
     """Depth-wise convolution: as many groups as both widths allow."""
 
     def __init__(self, c1, c2, k=1, s=1, d=1, act=True):
-        super().__init__(c1, c2, k, s, g=math.gcd(c1, c2), d=d, act=act)
+        groups = math.gcd(c1, c2)
+        super().__init__(c1, c2, k=k, s=s, g=groups, d=d, act=act)
 
 
 @register_layer(width="scaled")
@@ -55,7 +66,8 @@ class DWConvTranspose2d(nn.ConvTranspose2d):
     """Depth-wise transposed convolution; p1 is the padding, p2 the output padding."""
 
     def __init__(self, c1, c2, k=1, s=1, p1=0, p2=0):
-        super().__init__(c1, c2, k, s, p1, p2, groups=math.gcd(c1, c2))
+        groups = math.gcd(c1, c2)
+        super().__init__(c1, c2, kernel_size=k, stride=s, padding=p1, output_padding=p2, groups=groups)
 
 
 @register_layer(width="scaled")
@@ -64,7 +76,7 @@ class Focus(nn.Module):
 
     def __init__(self, c1, c2, k=1, s=1, p=None, g=1, act=True):
         super().__init__()
-        self.conv = Conv(c1 * 4, c2, k, s, p, g, act=act)
+        self.conv = Conv(4 * c1, c2, k=k, s=s, p=p, g=g, act=act)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Phases in the order (row, column) = (0,0), (1,0), (0,1), (1,1)."""
@@ -82,13 +94,14 @@ class GhostConv(nn.Module):
     def __init__(self, c1, c2, k=1, s=1, g=1, act=True):
         super().__init__()
         hidden = c2 // 2
-        self.cv1 = Conv(c1, hidden, k, s, None, g, act=act)
-        self.cv2 = Conv(hidden, hidden, 5, 1, None, hidden, act=act)
+        self.cv1 = Conv(c1, hidden, k=k, s=s, g=g, act=act)
+        self.cv2 = Conv(hidden, hidden, k=5, g=hidden, act=act)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, c1, H, W) -> (B, c2, H/s, W/s)."""
         primary = self.cv1(x)
-        return torch.cat((primary, self.cv2(primary)), 1)
+        cheap = self.cv2(primary)
+        return torch.cat([primary, cheap], dim=1)
 
 
 @register_layer(width="scaled")
@@ -97,19 +110,24 @@ class GhostBottleneck(nn.Module):
 
     def __init__(self, c1, c2, k=3, s=1):
         super().__init__()
-        hidden, strided = c2 // 2, s == 2
-        self.conv = nn.Sequential(
-            GhostConv(c1, hidden),
-            DWConv(hidden, hidden, k, s, act=False) if strided else nn.Identity(),
-            GhostConv(hidden, c2, act=False),
-        )
-        self.shortcut = (
-            nn.Sequential(DWConv(c1, c1, k, s, act=False), Conv(c1, c2, act=False)) if strided else nn.Identity()
-        )
+        hidden = c2 // 2
+        squeeze = GhostConv(c1, hidden)
+        between = _strided(hidden, k, s)
+        widen = GhostConv(hidden, c2, act=False)
+        self.conv = nn.Sequential(squeeze, between, widen)
+        self.shortcut = nn.Identity()
+        if s == 2:
+            self.shortcut = nn.Sequential(_strided(c1, k, s), Conv(c1, c2, act=False))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, c1, H, W) -> (B, c2, H/s, W/s)."""
-        return self.conv(x) + self.shortcut(x)
+        bypass = self.shortcut(x)
+        return bypass + self.conv(x)
+
+
+def _strided(c: int, k: int, s: int) -> nn.Module:
+    """A depth-wise convolution at stride 2, else nothing."""
+    return DWConv(c, c, k, s, act=False) if s == 2 else nn.Identity()
 
 
 @register_layer(width="scaled")
@@ -119,8 +137,8 @@ class CrossConv(nn.Module):
     def __init__(self, c1, c2, k=3, s=1, g=1, e=1.0, shortcut=False):
         super().__init__()
         hidden = int(c2 * e)
-        self.cv1 = Conv(c1, hidden, (1, k), (1, s))
-        self.cv2 = Conv(hidden, c2, (k, 1), (s, 1), g=g)
+        self.cv1 = Conv(c1, hidden, k=(1, k), s=(1, s))
+        self.cv2 = Conv(hidden, c2, k=(k, 1), s=(s, 1), g=g)
         self.add = shortcut and c1 == c2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -140,15 +158,16 @@ class MixConv2d(nn.Module):
         super().__init__()
         widths = _even_split(c2, len(k)) if equal_ch else _equal_parameter_split(c2, k)
         self.m = nn.ModuleList(
-            nn.Conv2d(c1, width, kernel, s, kernel // 2, groups=math.gcd(c1, width), bias=False)
-            for kernel, width in zip(k, widths, strict=True)
+            nn.Conv2d(c1, width, side, stride=s, padding=side // 2, bias=False, groups=math.gcd(c1, width))
+            for side, width in zip(k, widths, strict=True)
         )
         self.bn = nn.BatchNorm2d(c2)
         self.act = nn.SiLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, c1, H, W) -> (B, c2, H/s, W/s)."""
-        return self.act(self.bn(torch.cat([branch(x) for branch in self.m], 1)))
+        joined = torch.cat([branch(x) for branch in self.m], dim=1)
+        return self.act(self.bn(joined))
 
 
 def _even_split(total: int, parts: int) -> list[int]:

@@ -45,11 +45,19 @@ class C3(nn.Module):
 
     def inner(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         """What the first branch goes through, (B, c, H, W) -> (B, c, H, W); subclasses put other blocks here."""
-        return nn.Sequential(*(Bottleneck(c, c, shortcut, g, e=1.0) for _ in range(n)))
+        return _bottlenecks(c, n, shortcut, g)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, c1, H, W) -> (B, c2, H, W)."""
-        return self.cv3(torch.cat((self.m(self.cv1(x)), self.cv2(x)), 1))
+        worked = self.m(self.cv1(x))
+        passed = self.cv2(x)
+        return self.cv3(torch.cat([worked, passed], dim=1))
+
+
+def _bottlenecks(c: int, n: int, shortcut: bool, g: int) -> nn.Sequential:
+    """``n`` Bottlenecks of full hidden width in a row: (B, c, H, W) -> (B, c, H, W)."""
+    row = [Bottleneck(c, c, shortcut=shortcut, g=g, e=1.0) for _ in range(n)]
+    return nn.Sequential(*row)
 
 
 @register_layer(width="scaled", repeats=True)
@@ -58,7 +66,8 @@ class C3x(C3):
 
     def inner(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         """``n`` CrossConv."""
-        return nn.Sequential(*(CrossConv(c, c, 3, 1, g, 1.0, shortcut) for _ in range(n)))
+        row = [CrossConv(c, c, g=g, shortcut=shortcut) for _ in range(n)]
+        return nn.Sequential(*row)
 
 
 @register_layer(width="scaled", repeats=True)
@@ -67,7 +76,7 @@ class C3TR(C3):
 
     def inner(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         """A TransformerBlock of 4 heads and ``n`` layers."""
-        return TransformerBlock(c, c, 4, n)
+        return TransformerBlock(c, c, num_heads=4, num_layers=n)
 
 
 @register_layer(width="scaled", repeats=True)
@@ -76,7 +85,8 @@ class C3Ghost(C3):
 
     def inner(self, c: int, n: int, shortcut: bool, g: int) -> nn.Module:
         """``n`` GhostBottleneck."""
-        return nn.Sequential(*(GhostBottleneck(c, c) for _ in range(n)))
+        row = [GhostBottleneck(c, c) for _ in range(n)]
+        return nn.Sequential(*row)
 
 
 @register_layer(width="scaled")
@@ -84,9 +94,9 @@ class C3SPP(C3):
     """C3 with spatial pyramid pooling. Its first argument after the width is the kernels, not a repeat count."""
 
     def __init__(self, c1, c2, k=(5, 9, 13), n=1, shortcut=True, g=1, e=0.5):
-        super().__init__(c1, c2, n, shortcut, g, e)
-        hidden = int(c2 * e)
-        self.m = SPP(hidden, hidden, k)
+        super().__init__(c1, c2, n=n, shortcut=shortcut, g=g, e=e)
+        width = self.cv1.conv.out_channels
+        self.m = SPP(width, width, k)
 
 
 @register_layer(width="scaled", repeats=True)
@@ -102,9 +112,10 @@ class BottleneckCSP(nn.Module):
         self.cv4 = Conv(2 * hidden, c2)
         self.bn = nn.BatchNorm2d(2 * hidden)
         self.act = nn.SiLU()
-        self.m = nn.Sequential(*(Bottleneck(hidden, hidden, shortcut, g, e=1.0) for _ in range(n)))
+        self.m = _bottlenecks(hidden, n, shortcut, g)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, c1, H, W) -> (B, c2, H, W)."""
-        joined = torch.cat((self.cv3(self.m(self.cv1(x))), self.cv2(x)), 1)
-        return self.cv4(self.act(self.bn(joined)))
+        worked = self.cv3(self.m(self.cv1(x)))
+        normed = self.bn(torch.cat([worked, self.cv2(x)], dim=1))
+        return self.cv4(self.act(normed))

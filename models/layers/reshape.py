@@ -14,11 +14,11 @@ class Concat(nn.Module):
 
     def __init__(self, dimension=1):
         super().__init__()
-        self.d = dimension
+        self.dimension = dimension
 
     def forward(self, x: list[torch.Tensor]) -> torch.Tensor:
         """[(B, C_i, H, W), ...] -> (B, sum of C_i, H, W)."""
-        return torch.cat(x, self.d)
+        return torch.cat(x, dim=self.dimension)
 
 
 @register_layer(width="shrunk")

@@ -19,12 +19,9 @@ class TransformerLayer(nn.Module):
 
     def __init__(self, c, num_heads):
         super().__init__()
-        self.q = nn.Linear(c, c, bias=False)
-        self.k = nn.Linear(c, c, bias=False)
-        self.v = nn.Linear(c, c, bias=False)
+        self.q, self.k, self.v = (nn.Linear(c, c, bias=False) for _ in range(3))
         self.ma = nn.MultiheadAttention(c, num_heads)
-        self.fc1 = nn.Linear(c, c, bias=False)
-        self.fc2 = nn.Linear(c, c, bias=False)
+        self.fc1, self.fc2 = (nn.Linear(c, c, bias=False) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Tokens first."""
@@ -39,16 +36,13 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, c1, c2, num_heads, num_layers):
         super().__init__()
-        self.conv = Conv(c1, c2) if c1 != c2 else None
+        self.conv = nn.Identity() if c1 == c2 else Conv(c1, c2)
         self.linear = nn.Linear(c2, c2)
-        self.tr = nn.Sequential(*(TransformerLayer(c2, num_heads) for _ in range(num_layers)))
-        self.c2 = c2
+        layers = [TransformerLayer(c2, num_heads) for _ in range(num_layers)]
+        self.tr = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pixels become tokens in row order."""
-        if self.conv is not None:
-            x = self.conv(x)
-        height, width = x.shape[-2:]
-        tokens = x.flatten(2).permute(2, 0, 1)  # (H*W, B, c2)
-        tokens = self.tr(tokens + self.linear(tokens))
-        return tokens.permute(1, 2, 0).unflatten(2, (height, width))  # (B, c2, H, W)
+        tokens = self.conv(x).flatten(2).permute(2, 0, 1)  # (H*W, B, c2)
+        mixed = self.tr(tokens + self.linear(tokens))
+        return mixed.permute(1, 2, 0).unflatten(2, x.shape[-2:])  # (B, c2, H, W)

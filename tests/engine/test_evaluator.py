@@ -21,6 +21,7 @@ from utils.boxes import xyxy2xywh
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
 from utils.errors import ConfigError, DatasetError, OptionError
+from utils.log import LOGGER
 from utils.metrics import process_batch
 
 CPU = torch.device("cpu")
@@ -204,6 +205,28 @@ def test_val_with_the_callers_model_makes_no_folder(data, tmp_path, monkeypatch)
     assert not list(tmp_path.iterdir())
 
 
+def test_coco_asks_for_no_file_of_a_caller_with_its_own_model(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    loader, content = val_loader(data), check_dataset(data)
+    images = sorted((content["path"] / "images" / "val").iterdir())
+    listing = tmp_path / "coco" / "val2017.txt"
+    listing.parent.mkdir()
+    listing.write_text("".join(f"{image}\n" for image in images))
+    coco = {**content, "path": listing.parent, "train": content["train"], "val": listing.name}
+    val.run(coco, model=Oracle(loader), dataloader=loader)
+    assert [path.name for path in tmp_path.iterdir()] == ["coco"]
+    val.run(coco, model=Oracle(loader), dataloader=loader, save_dir=listing.parent, plots=False)
+    assert [path.name for path in listing.parent.iterdir() if path != listing] == ["model_predictions.json"]
+
+
+def test_a_single_class_has_one_row_and_no_borrowed_name(data, checkpoint, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    caplog.set_level("INFO", LOGGER.name)
+    run_val(data, checkpoint, tmp_path, single_cls=True, plots=False)
+    rows = [text.split()[0] for text in caplog.messages if text.startswith(" " * 10)]
+    assert rows == ["all"]
+
+
 def test_val_refuses_another_class_count(data, tmp_path):
     model = DetectionModel("yolov5n.yaml", nc=3)
     path = tmp_path / "three.pt"
@@ -221,6 +244,7 @@ def test_val_tasks(data, checkpoint, tmp_path, monkeypatch):
     assert val.main(ValOptions.parse([*flags, "--task", "train"])).images == 8
     with pytest.raises(DatasetError, match="test"):
         val.main(ValOptions.parse([*flags, "--task", "test"]))
+    assert len(list((tmp_path / "runs").iterdir())) == 2  # the mistake left no folder
 
 
 def test_val_study_writes_a_row_per_size(data, checkpoint, tmp_path, monkeypatch):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from engine.options.detect import DetectOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
 from utils.errors import OptionError
@@ -95,10 +98,41 @@ def test_keywords_are_checked_like_flags():
         TrainOptions.from_kwargs(imgs=320)
     with pytest.raises(OptionError, match="not available yet"):
         TrainOptions.from_kwargs(quad=True)
+    with pytest.raises(OptionError, match="--seed 5000000000: expected a number from 0 to 4294967295"):
+        TrainOptions.from_kwargs(seed=5_000_000_000)
     with pytest.raises(OptionError, match="--epochs"):
         TrainOptions.from_kwargs(epochs=0)
     with pytest.raises(OptionError, match="--cache"):
         TrainOptions.from_kwargs(cache="tape")
+
+
+def test_keywords_of_other_types_mean_what_the_flags_mean():
+    options = TrainOptions.from_kwargs(
+        cache=True, freeze=3, project=Path("runs") / "x", device=0, evolve=False, hyp={"lr0": 1}
+    )
+    assert (options.cache, options.freeze, options.device, options.evolve) == ("ram", [3], "0", None)
+    assert options.project == str(Path("runs") / "x")
+    assert options.hyp == {"lr0": 1}
+    detect = DetectOptions.from_kwargs(weights=Path("a.pt"), imgsz=64, classes=0, source=0)
+    assert (detect.weights, detect.imgsz, detect.classes, detect.source) == (["a.pt"], [64], [0], "0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (TrainOptions, {"epochs": "3"}),
+        (TrainOptions, {"epochs": 1.5}),
+        (TrainOptions, {"freeze": ["a"]}),
+        (TrainOptions, {"label_smoothing": "0.1"}),
+        (ValOptions, {"imgsz": [64, 64]}),
+        (ValOptions, {"conf_thres": None, "iou_thres": "x"}),
+        (DetectOptions, {"classes": ["dog"]}),
+        (DetectOptions, {"max_det": True}),
+    ],
+)
+def test_keywords_that_are_no_numbers_are_refused(kind, wrong):
+    with pytest.raises(OptionError, match=r"expected a( whole)? number"):
+        kind.from_kwargs(**wrong)
 
 
 def test_every_option_reaches_the_dict():

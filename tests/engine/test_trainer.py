@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import random
 from pathlib import Path
@@ -29,7 +30,7 @@ from engine.setup import (
 )
 from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
 from models.yolo import DetectionModel
-from utils.errors import ConfigError
+from utils.errors import ConfigError, DatasetError
 from utils.seeding import init_seeds, random_state, restore_random_state
 from utils.yaml_io import yaml_load
 
@@ -238,6 +239,29 @@ def test_hyperparameters_are_checked(tmp_path):
     with pytest.raises(ConfigError, match="lr0: 'high'"):
         load_hyperparameters({**good, "lr0": "high"})
     assert load_hyperparameters({**good, "anchors": 3.2})["anchors"] == 3.2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr0", -1), ("lr0", math.nan), ("anchor_t", 0), ("momentum", 1), ("mosaic", 2), ("box", math.inf)],
+)
+def test_hyperparameters_that_nothing_can_train_with(name, value):
+    with pytest.raises(ConfigError, match=f"{name}: {value}: expected a number"):
+        load_hyperparameters({**yaml_load(HYP), name: value})
+
+
+def test_missing_training_images_leave_no_run_folder(settings, data, tmp_path):
+    wrong = {**yaml_load(data), "path": str(data.parent), "train": "images/gone"}
+    (tmp_path / "wrong.yaml").write_text(json.dumps(wrong))
+    with pytest.raises(DatasetError, match=r"wrong\.yaml: training images not found"):
+        train.run(**{**settings, "data": tmp_path / "wrong.yaml", "project": tmp_path / "runs"})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(settings, tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(ConfigError, match="choose another --project"):
+        train.run(**{**settings, "project": tmp_path / "runs"})
 
 
 def test_start_weights_bring_their_anchors_where_the_strides_agree(tmp_path):

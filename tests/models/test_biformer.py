@@ -177,7 +177,7 @@ def test_c3_biformer_attends_once_its_scale_moves() -> None:
         ("C3BiFormer", "scaled", ("shortcut", "num_heads", "n_win", "topk")),
     ],
 )
-def test_rows_start_as_the_identity(name: str, width: str, row: tuple[str, ...]) -> None:
+def test_rows_take_their_values_in_order_and_a_zero_scale(name: str, width: str, row: tuple[str, ...]) -> None:
     spec = layer_spec(name)
     assert (spec.width, spec.row, spec.repeats) == (width, row, name == "C3BiFormer")
     assert spec.row_defaults == {"num_heads": 0, "init_scale": 0.0}
@@ -255,8 +255,8 @@ def test_channel_norm_is_per_pixel() -> None:
 
 @pytest.mark.parametrize("module", [BiFormerBlock(32, init_scale=0.1), C3BiFormer(32, 32)], ids=["block", "c3"])
 def test_copies_and_compiles(module: nn.Module) -> None:
-    module = copy.deepcopy(module).eval()
+    twin = copy.deepcopy(module).eval()
     x = torch.randn(1, 32, 9, 7)
-    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    compiled = torch.compile(twin, backend="eager", fullgraph=True)
     with torch.no_grad():
-        torch.testing.assert_close(compiled(x), module(x))
+        torch.testing.assert_close(compiled(x), module.eval()(x))

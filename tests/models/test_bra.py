@@ -284,3 +284,11 @@ def test_a_yaml_row_is_residual_and_an_empty_one_works() -> None:
     x = torch.randn(1, 64, 5, 6)
     assert layer.num_heads == 2
     assert torch.equal(layer(x), x)
+
+
+@pytest.mark.parametrize("backend", ["sdpa", "reference"])
+def test_a_batch_of_no_images_goes_through(backend):
+    x = torch.zeros(0, 32, 9, 5, requires_grad=True)
+    output = BiLevelRoutingAttention(32, backend=backend)(x)
+    output.sum().backward()
+    assert output.shape == x.grad.shape == (0, 32, 9, 5)

@@ -15,13 +15,13 @@ from models.checkpoint import (
     ModelMeta,
     model_from_checkpoint,
     read_checkpoint,
-    strip_checkpoint,
     write_checkpoint,
 )
 from models.common import DetectMultiBackend
 from models.experimental import attempt_load
 from models.yolo import DetectionModel
 from utils.errors import BackendError, CheckpointError, ConfigError
+from utils.stripping import strip_optimizer
 
 
 def small_model(nc: int = 2) -> DetectionModel:
@@ -72,7 +72,7 @@ def test_the_average_is_what_predicts(tmp_path: Path) -> None:
 
 
 def test_stripping(tmp_path: Path, saved: Path) -> None:
-    strip_checkpoint(saved, tmp_path / "small.pt")
+    strip_optimizer(saved, tmp_path / "small.pt")
     small = read_checkpoint(tmp_path / "small.pt")
     assert (small.epoch, small.best_fitness, small.ema, small.optimizer, small.updates) == (-1, None, None, None, None)
     assert {t.dtype for t in small.model.values() if t.is_floating_point()} == {torch.float16}
@@ -176,8 +176,25 @@ def test_multi_backend(saved: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kwargs", "expected"),
-    [({"weights": "model.onnx"}, "only .pt"), ({"dnn": True}, "only .pt"), ({"fp16": True}, "GPU")],
+    [({"weights": "model.onnx"}, "only .pt"), ({"dnn": True}, "only .pt")],
 )
 def test_multi_backend_refusals(kwargs: dict, expected: str, saved: Path) -> None:
     with pytest.raises(BackendError, match=expected):
         DetectMultiBackend(**{"weights": saved, **kwargs})
+
+
+def test_half_precision_on_the_cpu_is_a_warning(saved: Path, caplog: pytest.LogCaptureFixture) -> None:
+    backend = DetectMultiBackend(saved, fp16=True)
+    assert "single precision" in caplog.text
+    assert not backend.fp16
+    assert backend(torch.zeros(1, 3, 64, 64))[0].dtype == torch.float32
+
+
+def test_names_of_a_data_set_replace_numbers_only(saved: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [one, two]")
+    assert DetectMultiBackend(saved, data=tmp_path / "data.yaml").names == {0: "cat", 1: "狗"}
+    numbered = DetectionModel("yolov5n.yaml", nc=2)
+    write_checkpoint(tmp_path / "numbered.pt", checkpoint_of(numbered))
+    assert DetectMultiBackend(tmp_path / "numbered.pt", data=tmp_path / "data.yaml").names == {0: "one", 1: "two"}
+    with pytest.raises(ConfigError, match=r"nope\.yaml"):
+        DetectMultiBackend(saved, data="nope.yaml")

@@ -55,6 +55,12 @@ def test_letterbox_pixels(number):
     np.testing.assert_allclose(pixels, golden_arrays("geometry")[f"letterbox{number}.pixels"], atol=2)
 
 
+@pytest.mark.parametrize("shape", [(500, 3), (1, 5000), (1, 1)])
+def test_letterbox_keeps_a_pixel_of_a_sliver(shape):
+    image, _, _ = letterbox(np.zeros((*shape, 3), np.uint8), 64, auto=False)
+    assert image.shape == (64, 64, 3)
+
+
 def test_letterbox_colour_and_odd_pixel():
     image, _, pad = letterbox(np.zeros((4, 7, 3), np.uint8), (7, 8), color=(1, 2, 3), auto=False, scaleup=False)
     assert pad == (0.5, 1.5)

@@ -156,6 +156,12 @@ def test_text_mask_grows_with_the_text_and_holds_it():
     assert text_mask("", 16).max(initial=0) == 0
 
 
+@pytest.mark.parametrize("text", ["行\n人", "\r…", "名\ud800", "\udcff.jpg", "…\x00", "\u2028"])
+def test_what_is_no_character_is_drawn_as_a_question_mark(text):
+    assert text_mask(text, 12).max() > 200
+    Annotator(blank(), pil=True, example="名").box_label((10, 40, 60, 90), text)
+
+
 # -- crops ---------------------------------------------------------------------------------------------------------
 
 

@@ -14,12 +14,14 @@ from utils.class_weights import labels_to_class_weights, labels_to_image_weights
 from utils.devices import de_parallel, is_parallel, select_device, smart_inference_mode
 from utils.dist import local_rank, rank, refuse_distributed, world_size
 from utils.environment import check_requirements, print_args
-from utils.errors import BackendError, CheckpointError, OptionError
-from utils.log import LOGGER
+from utils.errors import BackendError, CheckpointError, OptionError, first_line
+from utils.log import LOGGER, colorstr
 from utils.profiling import Profile, time_sync
-from utils.sizes import check_img_size, make_divisible
+from utils.sizes import check_img_size, grid_size, make_divisible
 from utils.state_dicts import intersect_dicts
 from utils.stripping import strip_optimizer
+from utils.weights_file import save_atomically
+from utils.wording import describe_speed
 
 
 @pytest.fixture
@@ -50,6 +52,31 @@ def test_make_divisible(x, divisor, expected):
 def test_check_img_size(size, settings, expected, log):
     assert check_img_size(size, **settings) == expected
     assert bool(log.records) == (np.ravel(size).tolist() != np.ravel(expected).tolist())
+
+
+@pytest.mark.parametrize(("stride", "grid"), [(8, 32), (64, 64), (torch.tensor([8.0, 16.0, 64.0]), 64)])
+def test_grid_size(stride, grid):
+    assert grid_size(stride) == grid
+
+
+def test_colours_of_the_terminal():
+    assert colorstr("x") == "\033[34m\033[1mx\033[0m"
+    assert colorstr("red", "x") == "\033[31mx\033[0m"
+    assert colorstr("bright_white", "underline", "x") == "\033[97m\033[4mx\033[0m"
+    with pytest.raises(KeyError):
+        colorstr("beige", "x")
+
+
+def test_line_about_speed():
+    line = describe_speed((0.25, 12.34, 1.0), (16, 3, 320, 640))
+    assert line.startswith("Speed: 0.2 ms ")
+    assert "12.3 ms in the network, 1.0 ms for NMS" in line
+    assert "batches of 16, 320x640 px" in line
+
+
+@pytest.mark.parametrize(("text", "line"), [("", "ValueError"), ("one\ntwo", "one"), ("x" * 300, "x" * 200)])
+def test_first_line_of_an_error(text, line):
+    assert first_line(ValueError(text)) == line
 
 
 def test_class_weights():
@@ -100,6 +127,13 @@ def test_stripping(tmp_path, ema):
         assert all(content[name] is None for name in cleared)
         assert (content["epoch"], content["extra"], content["opt"]) == (-1, {}, {"imgsz": 64})
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.pt", "b.pt"]
+
+
+def test_a_weights_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "a.pt").mkdir()
+    with pytest.raises(CheckpointError, match=r"a\.pt: cannot be written"):
+        save_atomically({}, tmp_path / "a.pt")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.pt"]
 
 
 def test_stripping_refuses_other_files(tmp_path):

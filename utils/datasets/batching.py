@@ -34,7 +34,7 @@ class EpochBatches(Sampler[list]):
     def __init__(self, dataset: LoadImagesAndLabels, batch_size: int, shuffle: bool, seed: int, rank: int, ranks: int):
         self._batch = dataset.batch if dataset.rect else None
         self._count, self._batch_size = len(dataset), batch_size
-        self._shuffle, self._seed = shuffle, dataset.seed if seed is None else seed & 0xFFFFFFFF
+        self._shuffle, self._seed = shuffle, seed & 0xFFFFFFFF
         self._rank, self._ranks = max(rank, 0), max(ranks, 1)
         self._next_epoch = 0
 

@@ -39,6 +39,8 @@ def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = Tru
     for key in ("train", "val", "names"):
         if content.get(key) is None:
             raise DatasetError(f"{origin}: entry `{key}:` is missing")
+        if content[key] == []:
+            raise DatasetError(f"{origin}: entry `{key}:` is an empty list")
     names = _read_names(content["names"], content.get("nc"), origin)
     splits = {split: _as_entries(content.get(split), split, origin) for split in SPLITS}
     roots = _possible_roots(content.get("path"), folder)
@@ -81,6 +83,10 @@ def _read(data: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str, Pa
 
 
 def _read_names(names: Any, nc: Any, origin: str) -> dict[int, str]:
+    listed = list(names.values()) if isinstance(names, Mapping) else names
+    nested = [name for name in listed if isinstance(name, (list, dict))] if isinstance(listed, (list, tuple)) else []
+    if nested:
+        raise DatasetError(f"{origin}: `names:` holds {nested[0]!r}, which is no name")
     if isinstance(names, (list, tuple)):
         table = dict(enumerate(map(str, names)))
     elif isinstance(names, Mapping):
@@ -96,7 +102,7 @@ def _read_names(names: Any, nc: Any, origin: str) -> dict[int, str]:
     if not table:
         raise DatasetError(f"{origin}: `names:` is empty")
     if nc is not None and nc != len(table):
-        raise DatasetError(f"{origin}: `nc: {nc}` contradicts the {len(table)} names")
+        raise DatasetError(f"{origin}: `nc: {nc!r}` contradicts the {len(table)} names")
     return table
 
 
@@ -146,7 +152,7 @@ def _resolve(root: Path, entries: Iterable[str]) -> list[str]:
 
 def _draw(painter: Any, root: Path, origin: str) -> Path:
     """Draw the embedded set, or see that what is there is the whole of it."""
-    if painter not in _DRAWN:
+    if not isinstance(painter, str) or painter not in _DRAWN:
         raise DatasetError(f"{origin}: `drawn_by: {painter}` is unknown; known: {', '.join(_DRAWN)}")
     if not root.exists():
         LOGGER.info(f"{origin}: drawing the data set into {root} (once)")

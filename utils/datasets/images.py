@@ -10,13 +10,11 @@ from PIL import Image
 
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
-from utils.image_io import read_image
+from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image
 
 MIN_SIDE = 10  # pixels
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNED = (5, 6, 7, 8)  # its values that swap width and height
-_JPEG_END = b"\xff\xd9"
-_TAIL = 32  # bytes at the end of a JPEG in which its end mark must be
 
 
 def list_images(source: str | Path | Sequence[str | Path]) -> list[str]:
@@ -119,7 +117,7 @@ def _header_size(path: Path) -> tuple[int, int] | None:
     try:
         with Image.open(path) as image:
             if image.format in ("JPEG", "MPO"):
-                return exif_size(image) if _ends_as_jpeg(path) else None
+                return exif_size(image) if ends_as_jpeg(_tail_of(path)) else None
             size = image.size
             if image.format == "PNG":
                 turned = "exif" in image.info  # asking for more would decode the pixels
@@ -131,7 +129,7 @@ def _header_size(path: Path) -> tuple[int, int] | None:
     return None if turned else size  # decoders disagree on turned PNG, TIFF and WebP files
 
 
-def _ends_as_jpeg(path: Path) -> bool:
+def _tail_of(path: Path) -> bytes:
     with path.open("rb") as stream:
-        stream.seek(max(path.stat().st_size - _TAIL, 0))
-        return _JPEG_END in stream.read()
+        stream.seek(max(path.stat().st_size - JPEG_TAIL, 0))
+        return stream.read()

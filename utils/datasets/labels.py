@@ -8,6 +8,7 @@ left out and reported with its number; the others of its file still count.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -113,6 +114,11 @@ def _number(word: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{word[:20]!r} is not a finite number")
     return value
+
+
+def format_label(class_id: int, numbers: Iterable[float]) -> str:
+    """One line of a label file, without its end: the class, then the numbers with six significant digits."""
+    return " ".join([str(class_id), *(f"{number:.6g}" for number in numbers)])
 
 
 def refuse_unknown_classes(label: LabelFile, nc: int, name: str) -> LabelFile:

@@ -91,5 +91,7 @@ def bi_level_routing_attention(
         raise ValueError(f"queries {tuple(q.shape)} and routing {tuple(idx.shape)} do not belong to {region}")
     if channels % num_heads:
         raise ValueError(f"{channels} channels do not divide into {num_heads} heads")
+    if isinstance(batch, int) and batch == 0:
+        return q * v  # nothing to attend to; keeps type, shape and gradients
     attend = _BACKENDS[choose_backend(q, backend)]
     return attend(q, k, v, idx, region, num_heads=num_heads, scale=scale, mask_padding=mask_padding)
