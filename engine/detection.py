@@ -16,7 +16,7 @@ from models.backends.multi import DetectMultiBackend
 from utils.datasets.sources import LoadImages, find_files
 from utils.devices import select_device
 from utils.errors import OptionError
-from utils.log import LOGGER, colorstr
+from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT, find_weights, increment_path
 from utils.sizes import check_img_size
 from utils.stripping import strip_optimizer
@@ -157,7 +157,7 @@ def _report(summary: DetectionSummary, watches: Stopwatches, sinks: list[Sink], 
     if summary.frames:
         LOGGER.info(describe_speed(watches.milliseconds(), (1, 3, *size_hw)))
     if summary.save_dir:
-        LOGGER.info(f"results in {colorstr('bold', str(summary.save_dir))}")
+        LOGGER.info(f"results in {summary.save_dir}")
     for sink in sinks:
         if isinstance(sink, TextSink):
             LOGGER.info(f"{counted(sink.count, 'label file')} in {sink.folder}")

@@ -93,6 +93,7 @@ class Hostile:
         return os.system, ("touch pwned",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     "content",
     [b"", b"not a checkpoint", b"PK\x03\x04 torn", pickle.dumps({"model": 1}), pickle.dumps(Hostile())],
