@@ -21,8 +21,8 @@ def parse_opt(known: bool = False) -> TrainOptions:
         known: ignore arguments that are no flags of this command, for programs that wrap it.
     """
     if not known:
-        return TrainOptions.parse(description=__doc__)
-    arguments, _ = TrainOptions.parser(__doc__).parse_known_args()
+        return TrainOptions.parse(description=__doc__.split(":")[0])
+    arguments, _ = TrainOptions.parser(__doc__.split(":")[0]).parse_known_args()
     return TrainOptions.from_kwargs(**vars(arguments))
 
 

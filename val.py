@@ -19,7 +19,7 @@ Triple = tuple[tuple[float, ...], Any, tuple[float, float, float]]
 
 def parse_opt() -> ValOptions:
     """Read the command line."""
-    return ValOptions.parse(description=__doc__)
+    return ValOptions.parse(description=__doc__.split(":")[0])
 
 
 def main(opt: ValOptions) -> EvalResult | None:

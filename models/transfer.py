@@ -83,8 +83,9 @@ def transfer_weights(
                     used.add((old_name, key))
                     report.transferred += 1
             report.missing += _describe(name, layer, left)
+    known_names = {(partner_of[name], key) for name in partner_of for key in target_layers[name]}
     for name, layer in source_layers.items():
-        left = [(key, "no such tensor in the model") for key in layer if (name, key) not in used]
+        left = [(key, "no such tensor in the model") for key in layer if (name, key) not in used | known_names]
         report.unused += _describe(name, layer, left)
     return report
 

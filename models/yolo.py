@@ -93,7 +93,7 @@ class DetectionModel(BaseModel):
         super().__init__()
         content, name = load_model_yaml(cfg)
         self.yaml_file = name
-        self.yaml = copy.deepcopy(content)
+        self.yaml = {**copy.deepcopy(content), "yaml_file": name}
         self.yaml.setdefault("ch", ch)
         if nc is not None and nc != self.yaml.get("nc"):
             LOGGER.info("%s: nc=%s in place of the file's %s", name, nc, self.yaml.get("nc"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 
 LOGGER = logging.getLogger("yolov5")
@@ -15,6 +16,17 @@ _CODES = {
 }
 
 
+_ANSI = re.compile(r"\033\[\d+m")
+
+
+class PlainFormatter(logging.Formatter):
+    """Leaves the colours out, for files and pipes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's text without terminal codes."""
+        return _ANSI.sub("", super().format(record))
+
+
 def setup_logging(verbose: bool = True) -> None:
     """Print the project's messages to standard error; called by entry points, never on import.
 
@@ -25,7 +37,7 @@ def setup_logging(verbose: bool = True) -> None:
     """
     if not LOGGER.hasHandlers():
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(logging.Formatter("%(message)s") if sys.stderr.isatty() else PlainFormatter("%(message)s"))
         LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO if verbose else logging.WARNING)
 

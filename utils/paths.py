@@ -74,7 +74,9 @@ def check_file(file: str | Path, suffix: str | tuple[str, ...] = "") -> str:
             return str(candidate)
     found = _search_project(name)
     if not found:
-        raise ConfigError(f"{name}: no such file, neither here nor below {PROJECT_ROOT / 'data'} or models/")
+        raise ConfigError(
+            f"{name}: no such file; looked in {Path.cwd()}, in {PROJECT_ROOT}, and below its data/ and models/"
+        )
     if len(found) > 1:
         listing = ", ".join(str(path) for path in found)
         raise ConfigError(f"{name}: several files have this name ({listing}); give the path")
@@ -84,7 +86,7 @@ def check_file(file: str | Path, suffix: str | tuple[str, ...] = "") -> str:
 def _search_project(name: str) -> list[Path]:
     """All files of that name below data/ and models/; only plain relative names are searched for."""
     relative = Path(name)
-    if relative.is_absolute() or ".." in relative.parts:
+    if relative.is_absolute() or ".." in relative.parts or not relative.name:
         return []
     folders = (PROJECT_ROOT / "data", PROJECT_ROOT / "models")
     return sorted({path for folder in folders for path in folder.rglob(relative.name) if path.match(name)})

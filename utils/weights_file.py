@@ -25,8 +25,8 @@ def load_plain(path: str | Path) -> Any:
         raise CheckpointError(f"{source}: cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{source}: not a checkpoint of this project (it holds Python objects beside tensors, or is damaged); "
-            "files that could run code are not opened"
+            f"{source}: not a checkpoint of this project: it is damaged, or holds Python objects beside tensors, as "
+            "YOLOv5's own files do; such files could run code, and reading them safely is not available yet"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{source}: damaged, or no PyTorch file ({first_line(error)})") from error
