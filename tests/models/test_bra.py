@@ -235,6 +235,9 @@ def test_a_layer_can_be_copied(side: int) -> None:
     torch.testing.assert_close(copy.deepcopy(layer)(x), layer(x))
 
 
+@pytest.mark.skipif(
+    torch.__version__ < (2, 7), reason="the solver of torch 2.6 cannot see that rounding up never makes a map smaller"
+)
 @pytest.mark.parametrize("backend", ["reference", "sdpa"])
 def test_exports_with_open_sizes(backend: str) -> None:
     torch.manual_seed(0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from types import MappingProxyType
 
 from torch import Tensor
 
@@ -18,9 +17,7 @@ from models.attention.ops.sdpa import attend_sdpa
 from utils.errors import BackendError
 
 ENVIRONMENT_VARIABLE = "YOLO_BRA_BACKEND"
-_BACKENDS: MappingProxyType[str, Callable[..., Tensor]] = MappingProxyType(
-    {"reference": attend_reference, "sdpa": attend_sdpa}
-)
+_BACKENDS: dict[str, Callable[..., Tensor]] = {"reference": attend_reference, "sdpa": attend_sdpa}
 
 
 def available_backends() -> tuple[str, ...]:

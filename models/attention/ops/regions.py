@@ -5,7 +5,7 @@ Shape letters: B images, C channels, H x W tokens of the map, R regions, T token
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,8 @@ def ceil_div(value: int, divisor: int) -> int:
     return (value + divisor - 1) // divisor
 
 
-class RegionGrid(NamedTuple):
+@dataclass(frozen=True)
+class RegionGrid:
     """How a map of ``height`` x ``width`` tokens lies in ``rows`` x ``cols`` equal regions.
 
     Regions count row by row from the top left. Together they may reach beyond the map at the bottom and the right;
