@@ -12,7 +12,6 @@ import torch
 from engine.evaluator import EvaluatedBatch
 from utils.boxes import xyxy2xywh
 from utils.datasets.labels import format_label
-from utils.log import LOGGER
 
 # COCO numbers its 80 classes from 1 to 90; these numbers belong to classes without boxes.
 _UNUSED_COCO_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
@@ -86,20 +85,17 @@ class CocoJson:
         path.write_text(json.dumps(self.rows), encoding="utf-8")
 
 
-def coco_figures(annotations: Path, predictions: Path, image_ids: Sequence[int | str]) -> tuple[float, float] | None:
-    """mAP50-95 and mAP50 by pycocotools; None, with a warning, when that is not installed.
+def coco_figures(annotations: Path, predictions: Path, image_ids: Sequence[int | str]) -> tuple[float, float]:
+    """mAP50-95 and mAP50 by pycocotools.
 
     Args:
         annotations: COCO's ground truth.
         predictions: what :class:`CocoJson` wrote.
         image_ids: images that were evaluated.
     """
-    try:
-        from pycocotools.coco import COCO  # noqa: PLC0415 - optional package
-        from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - optional package
-    except ImportError:
-        LOGGER.warning(f"COCO's own figures from {annotations} need pycocotools: pip install pycocotools")
-        return None
+    from pycocotools.coco import COCO  # noqa: PLC0415 - it brings matplotlib along, which few validations need
+    from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - likewise
+
     if not json.loads(predictions.read_text(encoding="utf-8")):
         return 0.0, 0.0
     truth = COCO(str(annotations))

@@ -84,8 +84,7 @@ def validate(options: ValOptions, given: Given | None = None) -> EvalResult:
         LOGGER.warning(note)
     result = outputs.finish(result)
     if alone:
-        size = make_divisible(options.imgsz, grid_size(model.stride))
-        LOGGER.info(describe_speed(result.speed_ms, (options.batch_size, 3, size, size)))
+        LOGGER.info(describe_speed(result.speed_ms, (options.batch_size, 3, *_input_hw(options, model))))
         LOGGER.info(f"results in {save_dir}")
     _notify(parts.listener, "on_val_end", result=result)
     return result
@@ -131,16 +130,18 @@ def _study_row(row: Sequence[float]) -> str:
 
 def _own_model(options: ValOptions, data: Mapping[str, Any]) -> tuple[DetectMultiBackend, torch.device]:
     device = select_device(options.device, batch_size=options.batch_size)
-    half = options.half and device.type != "cpu"
-    if options.half and not half:
-        LOGGER.warning("--half has no effect on the CPU")
     yaml = options.data if isinstance(options.data, (str, Path)) else None
-    model = DetectMultiBackend(options.weights, device=device, dnn=options.dnn, data=yaml, fp16=half)
+    model = DetectMultiBackend(options.weights, device=device, dnn=options.dnn, data=yaml, fp16=options.half)
     _check_classes(options, model, data)
-    size = make_divisible(options.imgsz, grid_size(model.stride))
     model.eval()
-    model.warmup(imgsz=(1, 3, size, size))
+    model.warmup(imgsz=(1, 3, *_input_hw(options, model)))
     return model, device
+
+
+def _input_hw(options: ValOptions, model: nn.Module) -> tuple[int, int]:
+    """Largest height and width of a batch, px."""
+    size = make_divisible(options.imgsz, grid_size(model.stride))
+    return size, size
 
 
 def _new_folder(options: ValOptions) -> Path:
@@ -238,9 +239,5 @@ class _Outputs:
         LOGGER.info(f"{len(self.json.rows)} detections in {path}")
         if not self.annotations.is_file():
             return result
-        figures = coco_figures(self.annotations, path, self.json.image_ids)
-        if figures is None:
-            return result
-        return dataclasses.replace(
-            result, metrics=dataclasses.replace(result.metrics, map=figures[0], map50=figures[1])
-        )
+        mean, mean50 = coco_figures(self.annotations, path, self.json.image_ids)
+        return dataclasses.replace(result, metrics=dataclasses.replace(result.metrics, map=mean, map50=mean50))

@@ -65,11 +65,9 @@ def transfer_weights(
     pairs = _align(source_layers, target_layers)
     report = TransferReport(total=len(target), pairs={new: old for old, new in pairs})
     partner_of = dict(report.pairs)
-    used: set[tuple[str, str]] = set()
     with torch.no_grad():
         for name, layer in target_layers.items():
-            old_name = partner_of.get(name)
-            old = source_layers.get(old_name, {})
+            old = source_layers.get(partner_of.get(name), {})
             left = []
             for key, tensor in layer.items():
                 if any(text in f"{name}.{key}" for text in exclude):
@@ -80,12 +78,12 @@ def transfer_weights(
                     left.append((key, f"shape {tuple(old[key].shape)} does not fit {tuple(tensor.shape)}"))
                 else:
                     tensor.copy_(old[key])
-                    used.add((old_name, key))
                     report.transferred += 1
             report.missing += _describe(name, layer, left)
-    known_names = {(partner_of[name], key) for name in partner_of for key in target_layers[name]}
+    target_of = dict(pairs)
     for name, layer in source_layers.items():
-        left = [(key, "no such tensor in the model") for key in layer if (name, key) not in used | known_names]
+        twin = target_layers.get(target_of.get(name), {})  # what it has was filled, or is in the report already
+        left = [(key, "no such tensor in the model") for key in layer if key not in twin]
         report.unused += _describe(name, layer, left)
     return report
 

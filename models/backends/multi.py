@@ -47,7 +47,7 @@ class DetectMultiBackend(nn.Module):
             raise BackendError(f"{other or '--dnn'}: only .pt weights can be run so far")
         self.device = torch.device(device)
         if fp16 and self.device.type == "cpu":
-            LOGGER.warning("half precision needs a GPU: going on in single precision")
+            LOGGER.warning("half precision (--half) needs a GPU: going on in single precision")
             fp16 = False
         self.model = attempt_load(paths, self.device, fuse=fuse)
         self.fp16 = fp16
