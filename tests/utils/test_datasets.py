@@ -7,32 +7,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from drawn_split import HYP, IMAGES, assert_same_batches, draw_split
 
 from utils.dataloaders import IMG_FORMATS, VID_FORMATS, LoadImagesAndLabels, create_dataloader
-from utils.datasets.batching import EpochBatches
 from utils.datasets.config import check_dataset, dataset_names
 from utils.datasets.mosaic import Tile, compose_mosaic
 from utils.datasets.rectangles import rectangle_groups, rectangle_shapes
-from utils.errors import ConfigError, DatasetError, OptionError
+from utils.errors import ConfigError, DatasetError
 from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT
-
-HYP = {
-    **dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "scale", "translate", "copy_paste"), 0.3),
-    **dict.fromkeys(("fliplr", "flipud", "mixup"), 0.5),
-    "mosaic": 0.7,
-    "degrees": 5.0,
-    "lr0": 0.01,
-}
-# width, height and one white rectangle x1 y1 x2 y2 on black; None: no label file
-IMAGES = {
-    "wide": ((200, 100), (20, 30, 80, 70)),
-    "tall": ((60, 150), (10, 40, 50, 120)),
-    "flat": ((160, 40), (100, 4, 140, 36)),
-    "square": ((90, 90), (9, 9, 81, 81)),
-    "empty": ((120, 80), None),
-    "wider": ((210, 100), (20, 30, 80, 70)),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -44,18 +27,7 @@ def heard(monkeypatch):
 @pytest.fixture
 def split(tmp_path):
     """A folder of training images with labels."""
-    for name, ((width, height), box) in IMAGES.items():
-        image = np.zeros((height, width, 3), np.uint8)
-        label = tmp_path / "labels" / "train" / f"{name}.txt"
-        for folder in (label.parent, tmp_path / "images" / "train"):
-            folder.mkdir(parents=True, exist_ok=True)
-        if box:
-            x1, y1, x2, y2 = box
-            image[y1:y2, x1:x2] = 255
-            row = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-            label.write_text("1 " + " ".join(f"{value:.6f}" for value in row) + "\n")
-        cv2.imwrite(str(tmp_path / "images" / "train" / f"{name}.png"), image)
-    return tmp_path / "images" / "train"
+    return draw_split(tmp_path)
 
 
 def white_bounds(image: torch.Tensor) -> np.ndarray:
@@ -70,15 +42,6 @@ def corners(row: torch.Tensor, shape_hw) -> np.ndarray:
     return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2]) * sides
 
 
-def assert_same_batches(first, second):
-    first, second = list(first), list(second)
-    assert len(first) == len(second)
-    for one, two in zip(first, second, strict=True):
-        assert one[2:] == two[2:]
-        torch.testing.assert_close(one[0], two[0], rtol=0, atol=0)
-        torch.testing.assert_close(one[1], two[1], rtol=0, atol=0)
-
-
 # -- items ---------------------------------------------------------------------------------------------------------
 
 
@@ -91,7 +54,7 @@ def test_columns_of_the_data_set(split):
     empty = names.index("empty")
     assert dataset.labels[empty].shape == (0, 5)
     assert all(labels.dtype == np.float32 for labels in dataset.labels)
-    assert dataset.segments == [[]] * len(IMAGES)
+    assert list(dataset.segments) == [[]] * len(IMAGES)
     assert not (split.parents[1] / "labels" / "train.cache").exists()
 
 
@@ -346,7 +309,7 @@ def test_rectangular_loader(split, augment):
         shape = dataset.batch_shapes[dataset.batch[dataset.im_files.index(names[0])]]
         np.testing.assert_array_equal(images.shape[2:], shape)
         paths += names
-    assert paths == dataset.im_files
+    assert paths == list(dataset.im_files)
     assert len(loader) == len(dataset.batch_shapes)
 
 
@@ -362,11 +325,7 @@ def test_kept_pixels_change_nothing(split, kind, augment, monkeypatch):
     assert sorted(split.iterdir()) == before
 
 
-def test_pixels_are_not_kept_without_room(split, monkeypatch, caplog):
-    monkeypatch.setattr("utils.datasets.pixels._free_memory", lambda: (1000, 9000))
-    _, dataset = create_dataloader(split, 64, 4, 32, workers=0, cache="ram")
-    assert "--cache ram is off" in caplog.text
-    assert dataset[0][0].shape == (3, 64, 64)
+def test_only_ram_and_disk_keep_pixels(split):
     with pytest.raises(DatasetError, match="ram or disk"):
         create_dataloader(split, 64, 4, 32, workers=0, cache="rom")
 
@@ -380,23 +339,6 @@ def test_changed_image_is_decoded_again(split):
     for file in split.parents[1].glob("labels/*.pixels-*/*.npy"):
         file.write_bytes(b"damaged")
     assert (dataset[3][0] != 114).any()
-
-
-@pytest.mark.parametrize("rect", [False, True])
-def test_ranks_share_the_epoch(split, rect):
-    dataset = LoadImagesAndLabels(split, 64, batch_size=2, rect=rect, pad=0.5)
-    shares = [EpochBatches(dataset, 2, shuffle=not rect, seed=0, rank=rank, ranks=4) for rank in range(4)]
-    passes = [list(share) for share in shares]
-    assert len({len(batches) for batches in passes}) == 1
-    assert [len(share) for share in shares] == [len(batches) for batches in passes]
-    seen = [key.index for batches in passes for batch in batches for key in batch]
-    assert set(seen) == set(range(dataset.n))
-
-
-def test_what_is_not_available_is_refused(split):
-    for flags in ({"quad": True}, {"image_weights": True}):
-        with pytest.raises(OptionError, match="not available yet"):
-            create_dataloader(split, 64, 4, 32, **flags)
 
 
 def test_suffixes():
@@ -487,8 +429,8 @@ def test_shipped_recipes_have_the_same_keys():
     assert {f"hyp.{name}" for name in shipped} <= set(recipes)
     keys = set(recipes["hyp.scratch-low"])
     for name, recipe in recipes.items():
-        assert set(recipe) - {"anchors"} == keys, name
-        assert all(isinstance(value, float) for value in recipe.values()), name
+        assert set(recipe) - {"anchors", "nbs", "optimizer"} == keys, name
+        assert all(isinstance(recipe[key], float) for key in keys), name
     off = recipes["hyp.no-augmentation"]
     assert not any(off[key] for key in keys if key in HYP and key != "lr0")
 

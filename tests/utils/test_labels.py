@@ -99,6 +99,12 @@ def test_unknown_classes_are_reported_by_line():
     assert known.faults == ("a.txt:3: class 5 is not below the data set's class count 3",)
 
 
+def test_faults_are_in_the_order_of_the_lines():
+    label = parse_labels(f"9 0.1 0.1 0.1 0.1\nbad\n{BOX}\n" + "8 0.2 0.2 0.1 0.1\nbad\n" * 5, "dir:1/a.txt")
+    known = refuse_unknown_classes(label, 3, "dir:1/a.txt")
+    assert [fault.split(":")[2] for fault in known.faults] == [str(line) for line in range(1, 14) if line != 3]
+
+
 def test_undecodable_bytes_are_a_fault(tmp_path):
     file = tmp_path / "a.txt"
     file.write_bytes(b"0 0.5 0.5 0.2 0.4\n\xff\xfe\x00 1\n")

@@ -12,7 +12,17 @@ from torch import nn
 
 from utils.class_weights import labels_to_class_weights, labels_to_image_weights
 from utils.devices import de_parallel, is_parallel, select_device, smart_inference_mode
-from utils.dist import local_rank, rank, refuse_distributed, world_size
+from utils.dist import (
+    all_gather,
+    connected,
+    from_main,
+    is_main,
+    local_rank,
+    main_first,
+    process_group,
+    rank,
+    world_size,
+)
 from utils.environment import check_requirements, print_args
 from utils.errors import BackendError, CheckpointError, OptionError, first_line
 from utils.log import LOGGER, colorstr
@@ -178,18 +188,27 @@ def test_inference_mode_records_nothing():
 
 
 def test_launcher_environment(monkeypatch):
-    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
-    assert (world_size(), rank(), local_rank()) == (1, -1, -1)
-    refuse_distributed()
+    assert (world_size(), rank(), local_rank(), is_main()) == (1, -1, -1, True)
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    assert (world_size(), rank()) == (2, 1)
-    with pytest.raises(OptionError, match="WORLD_SIZE=2"):
-        refuse_distributed()
+    assert (world_size(), rank(), is_main()) == (2, 1, False)
+    with (
+        pytest.raises(OptionError, match=r"WORLD_SIZE=2 says several processes, .* start them with torchrun"),
+        process_group(torch.device("cpu")),
+    ):
+        pytest.fail("there is nobody to meet")
     monkeypatch.setenv("WORLD_SIZE", "many")
     with pytest.raises(OptionError, match="many"):
         world_size()
+
+
+def test_a_process_of_its_own_gathers_from_itself():
+    with process_group(torch.device("cpu")), main_first():
+        assert not connected()
+        assert all_gather({"a": 1}) == [{"a": 1}]
+        assert from_main("mine") == "mine"
 
 
 def test_profile_adds_up():

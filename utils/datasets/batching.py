@@ -1,69 +1,28 @@
-"""The order of items, their grouping into batches, and the loader.
+"""The loader: items of a data set, joined to batches by worker processes.
 
-Every image of a data set appears once an epoch, the last batch may be smaller, and nothing depends on the number of
-workers: items carry the epoch in their key, so workers may live on between epochs.
+Nothing depends on the number of workers: what is asked for names the epoch, so workers may live on between epochs.
 """
 
 from __future__ import annotations
 
-import math
+import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from utils.datasets.detection import LoadImagesAndLabels
-from utils.datasets.items import ItemKey, collate
-from utils.dist import world_size
+from utils.datasets.items import collate
+from utils.datasets.quad import GROUP
+from utils.datasets.sampling import EpochBatches
+from utils.dist import local_world_size, world_size
 from utils.errors import OptionError
 from utils.log import LOGGER
-
-
-class EpochBatches(Sampler[list]):
-    """The batches of an epoch, as lists of item keys (index, epoch).
-
-    Each pass is the next epoch, unless :meth:`set_epoch` names it. With several ranks each gets every ``ranks``-th
-    item, or batch of a rectangular set, the first ones again where they do not divide evenly.
-    """
-
-    def __init__(self, dataset: LoadImagesAndLabels, batch_size: int, shuffle: bool, seed: int, rank: int, ranks: int):
-        self._batch = dataset.batch if dataset.rect else None
-        self._count, self._batch_size = len(dataset), batch_size
-        self._shuffle, self._seed = shuffle, seed & 0xFFFFFFFF
-        self._rank, self._ranks = max(rank, 0), max(ranks, 1)
-        self._next_epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the next pass."""
-        self._next_epoch = epoch
-
-    def _own_share(self, everything: np.ndarray) -> np.ndarray:
-        missing = -len(everything) % self._ranks
-        return np.append(everything, np.resize(everything, missing))[self._rank :: self._ranks]
-
-    def __len__(self) -> int:
-        if self._batch is not None:
-            return math.ceil((int(self._batch[-1]) + 1) / self._ranks)
-        return math.ceil(math.ceil(self._count / self._ranks) / self._batch_size)
-
-    def __iter__(self) -> Iterator[list[ItemKey]]:
-        epoch, self._next_epoch = self._next_epoch, self._next_epoch + 1
-        if self._batch is not None:
-            starts = np.searchsorted(self._batch, np.arange(int(self._batch[-1]) + 2))  # and one past the last
-            groups = (np.arange(starts[b], starts[b + 1]) for b in self._own_share(np.arange(len(starts) - 1)))
-        else:
-            order = np.arange(self._count)
-            if self._shuffle:
-                order = np.random.default_rng((self._seed, epoch)).permutation(self._count)
-            own = self._own_share(order)
-            groups = (own[start : start + self._batch_size] for start in range(0, len(own), self._batch_size))
-        for group in groups:
-            yield [ItemKey(index, epoch) for index in group.tolist()]
 
 
 class EpochLoader(DataLoader):
@@ -73,17 +32,32 @@ class EpochLoader(DataLoader):
         """Name the epoch of the next pass; order and augmentation follow from it."""
         self.batch_sampler.set_epoch(epoch)
 
+    def draw_by(self, weights: np.ndarray | None) -> None:
+        """From the next epoch on, draw images with replacement; see :meth:`EpochBatches.draw_by`.
+
+        Args:
+            weights: (N,) one for each image of the data set, the same in every rank; None goes back to each once.
+        """
+        self.batch_sampler.draw_by(weights)
+
 
 def _start_worker(_: int) -> None:
-    """Workers share the processor among themselves: one thread each."""
+    """Workers share the processor among themselves, one thread each, and the memory they start with."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    gc.freeze()  # a full pass of the collector would write to all that came over, and so copy some 90 MB
 
 
-def _worker_count(batch_size: int, wanted: int) -> int:
-    """The least of processors per GPU, batch size (none for a batch of one) and what is asked for."""
-    processors = (os.cpu_count() or 1) // max(torch.cuda.device_count(), 1)
+def _worker_count(batch_size: int, wanted: int, rank: int) -> int:
+    """The least of processors per process or GPU, batch size (none for a batch of one) and what is asked for."""
+    sharing = local_world_size() if rank >= 0 else torch.cuda.device_count()
+    processors = _processors() // max(sharing, 1)
     return max(min(processors, batch_size if batch_size > 1 else 0, wanted), 0)
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def create_dataloader(
@@ -106,6 +80,7 @@ def create_dataloader(
     seed: int = 0,
     *,
     nc: int | None = None,
+    repeat: bool = True,
 ) -> tuple[EpochLoader, LoadImagesAndLabels]:
     """Make the loader of one split and its data set.
 
@@ -120,34 +95,53 @@ def create_dataloader(
         cache: "ram", "disk" or nothing.
         pad: extra strides around rectangles: 0.5 for validation.
         rect: rectangular batches: no mosaics and no shuffling.
-        rank: of this process among several; -1 alone.
+        rank: of this process among several, all of which make the same loader at the same time; -1 alone.
         workers: most worker processes; 0 loads in this one.
-        image_weights: not available yet.
-        quad: not available yet.
+        image_weights: images will be drawn by weight: ``rect`` off, and shuffled until
+            :meth:`EpochLoader.draw_by` is called.
+        quad: join each four images to one of twice the side, half the time by enlarging the first instead. A batch then
+            has a quarter as many; ``batch_size`` is rounded down to fours, and what makes no four at the end of an
+            epoch is left out. The images of a rectangular batch have one shape, so ``rect`` works as well.
         prefix: text in front of messages.
         shuffle: a new order each epoch.
-        seed: of order and augmentation.
+        seed: of order and augmentation, the same in every rank.
         nc: class count; labels beyond it are reported and left out. None does not check.
+        repeat: with several ranks each gets equally many images (rectangular: batches), the first ones again where
+            they do not divide. False gives every batch to one rank, as validation needs it: rank r gets the batches
+            r, r + ranks, ... of a single process, maybe one fewer than others, or none.
 
     Returns:
         The loader, whose batches are uint8 images (B, 3, H, W) RGB, targets (n, 6), paths, shapes; and the data set.
 
     Raises:
         DatasetError: see :class:`utils.datasets.detection.LoadImagesAndLabels`.
-        OptionError: for what is not available yet.
+        OptionError: when ``quad`` has too few images for a group of four, or there is no such rank.
     """
-    for wanted, flag in ((quad, "--quad"), (image_weights, "--image-weights")):
-        if wanted:
-            raise OptionError(f"{flag} is not available yet")
-    if rect and shuffle:
-        LOGGER.warning(f"{prefix}rectangular batches are not shuffled")
+    ranks = world_size() if rank >= 0 else 1
+    if rank >= ranks:
+        raise OptionError(f"rank {rank} of {ranks} processes: ranks count from 0; start several with torchrun")
+    if quad and batch_size < GROUP:
+        raise OptionError(f"--quad joins {GROUP} images to one: --batch-size {batch_size} (per process) is too small")
+    if rank <= 0:
+        _warn(prefix, rect, shuffle, image_weights)
+    batch_size -= batch_size % GROUP if quad else 0
     dataset = LoadImagesAndLabels(
         path, imgsz, batch_size, augment, hyp, rect, image_weights, cache, single_cls, int(stride), pad,
-        prefix=prefix, nc=nc, seed=seed,
+        prefix=prefix, nc=nc, seed=seed, rank=rank,
     )  # fmt: skip
-    batch_size = min(batch_size, len(dataset))
-    batches = EpochBatches(dataset, batch_size, shuffle, seed, rank, world_size() if rank >= 0 else 1)
-    count = _worker_count(batch_size, workers)
+    batches = EpochBatches(
+        dataset,
+        min(batch_size, len(dataset)),
+        shuffle=shuffle or image_weights,
+        seed=seed,
+        rank=max(rank, 0),
+        ranks=ranks,
+        repeat=repeat,
+        quad=quad,
+    )
+    if quad and repeat and not len(batches):
+        raise OptionError(f"--quad joins {GROUP} images to one: {prefix}{len(dataset)} images are too few")
+    count = _worker_count(min(batch_size, len(dataset)), workers, rank)
     loader = EpochLoader(
         dataset,
         batch_sampler=batches,
@@ -159,3 +153,11 @@ def create_dataloader(
         generator=torch.Generator().manual_seed(seed & 0xFFFFFFFF),  # leaves torch's own stream alone
     )
     return loader, dataset
+
+
+def _warn(prefix: str, rect: bool, shuffle: bool, image_weights: bool) -> None:
+    """Say which of the wishes lose against others."""
+    if rect and image_weights:
+        LOGGER.warning(f"{prefix}images drawn by weight have no fixed batches: --rect is off")
+    elif rect and shuffle:
+        LOGGER.warning(f"{prefix}rectangular batches are not shuffled")

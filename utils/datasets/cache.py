@@ -56,28 +56,32 @@ def index_path(source: str | Path) -> Path:
     return base.with_name(f"{base.stem if base.suffix == '.txt' else base.name}.index.npz")
 
 
-def scan_images(image_files: Sequence[str], index_file: Path | None, description: str = "") -> list[ImageRecord]:
+def scan_images(
+    image_files: Sequence[str], index_file: Path | None, description: str = "", quiet: bool = False
+) -> list[ImageRecord]:
     """Check every image and read every label file, or take the results from a valid index.
 
     Args:
         image_files: paths of the images.
         index_file: where the results are kept between starts; None keeps nothing.
         description: text in front of the progress bar.
+        quiet: show no bar, and say nothing about the index.
 
     Returns:
         One record per image, in order.
     """
     label_files = img2label_paths(image_files)
     fingerprint = _fingerprint(image_files, label_files)
-    records = _read_index(index_file, fingerprint) if index_file else None
+    records = _read_index(index_file, fingerprint, quiet) if index_file else None
     if records is not None:
         return records
     with ThreadPool(_READERS) as pool:
         pairs = zip(image_files, label_files, strict=True)
         scanned = pool.imap(_scan_one, pairs, chunksize=16)
-        records = list(tqdm(scanned, f"{description}scanning", len(image_files), leave=False, disable=None))
+        bar = tqdm(scanned, f"{description}scanning", len(image_files), leave=False, disable=quiet or None)
+        records = list(bar)
     if index_file:
-        _write_index(index_file, fingerprint, records)
+        _write_index(index_file, fingerprint, records, quiet)
     return records
 
 
@@ -103,7 +107,7 @@ def _fingerprint(image_files: Sequence[str], label_files: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _read_index(file: Path, fingerprint: str) -> list[ImageRecord] | None:
+def _read_index(file: Path, fingerprint: str, quiet: bool) -> list[ImageRecord] | None:
     """The stored records, or None when there are none for exactly these files."""
     if not file.is_file():
         return None
@@ -113,7 +117,8 @@ def _read_index(file: Path, fingerprint: str) -> list[ImageRecord] | None:
                 return None
             return _unpack({name: stored[name] for name in stored.files})
     except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        LOGGER.warning(f"{file}: damaged label index is built again ({type(error).__name__})")
+        if not quiet:
+            LOGGER.warning(f"{file}: damaged label index is built again ({type(error).__name__})")
         return None
 
 
@@ -153,7 +158,7 @@ def _unpack(stored: dict[str, np.ndarray]) -> list[ImageRecord]:
     return records
 
 
-def _write_index(file: Path, fingerprint: str, records: Sequence[ImageRecord]) -> None:
+def _write_index(file: Path, fingerprint: str, records: Sequence[ImageRecord], quiet: bool) -> None:
     """Keep the records; written beside and renamed, so that a reader never sees half an index."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
@@ -162,4 +167,5 @@ def _write_index(file: Path, fingerprint: str, records: Sequence[ImageRecord]) -
         temporary.replace(file)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        LOGGER.info(f"{file}: the label index is not kept ({error.strerror or error})")
+        if not quiet:
+            LOGGER.info(f"{file}: the label index is not kept ({error.strerror or error})")

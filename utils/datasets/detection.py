@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,17 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.augmentations import copy_paste, flip, hsv_gains, letterbox, mixup, optional_effects, shift_hsv
+from utils.datasets.budget import disk_shortage, memory_shortage
 from utils.datasets.cache import ImageRecord, index_path, scan_images
+from utils.datasets.columns import PackedImages, PackedOutlines, PackedRows, PackedTexts
 from utils.datasets.images import img2label_paths, list_images
-from utils.datasets.items import ItemKey, collate
+from utils.datasets.items import Item, ItemKey, QuadKey, collate
 from utils.datasets.labels import refuse_unknown_classes
 from utils.datasets.mosaic import Tile, compose_mosaic
-from utils.datasets.pixels import DiskStore, fill, fits_in_memory, fits_on_disk
+from utils.datasets.pixels import DiskStore, for_each
+from utils.datasets.quad import collate_quad, join_quad
 from utils.datasets.rectangles import rectangle_groups
+from utils.dist import all_gather, local_world_size, main_first
 from utils.errors import DatasetError
 from utils.geometry_warp import WarpRanges, warp_sample
 from utils.image_io import read_image
@@ -63,11 +68,14 @@ class LoadImagesAndLabels(Dataset):
 
     An item is ``(image, labels, path, shapes)``: (3, h, w) uint8 RGB; (n, 6) float32 rows 0, class, x, y, w, h,
     normalised by the item's own size; and ``((h0, w0), ((h / h0, w / w0), (pad x, pad y)))``, None after a mosaic.
-    Items are asked for by index, or by :class:`ItemKey`. Randomness depends on the seed, the epoch and the index alone.
+    Items are asked for by index, by :class:`ItemKey`, or several as one by :class:`QuadKey`. Randomness depends on the
+    seed, the epoch and the index alone, and where an epoch draws an image again, on the number of the draw.
+
+    The columns over images are sequences that lie in a few large arrays; ``columns.py`` says why.
 
     Attributes:
         im_files: image paths; ``label_files`` beside them.
-        labels: list of (n, 5) float32, class x y w h normalised.
+        labels: (n, 5) float32 for each image, class x y w h normalised.
         segments: per image one normalised (k, 2) outline per label, (0, 2) for plain boxes; empty without polygons.
         shapes: (N, 2) width and height of each file.
         batch: (N,) batch of each image; ``batch_shapes`` (batches, 2) height and width of each, None unless ``rect``.
@@ -92,6 +100,7 @@ class LoadImagesAndLabels(Dataset):
         *,
         nc: int | None = None,
         seed: int = 0,
+        rank: int = -1,
     ):
         """Find the images, check them and their labels, and report what was found.
 
@@ -102,8 +111,8 @@ class LoadImagesAndLabels(Dataset):
             augment: training: mosaics, warps, colours, flips as ``hyp`` says.
             hyp: hyperparameters; only the augmentation keys are read.
             rect: rectangular batches instead of squares; no mosaics then.
-            image_weights: draw images by weight; turns ``rect`` off.
-            cache_images: "ram" (or True), "disk", or nothing.
+            image_weights: images will be drawn by weight; turns ``rect`` off.
+            cache_images: "ram" (or True), "disk", or nothing; off with a note where there is no room for all.
             single_cls: every class becomes 0.
             stride: sides of rectangles are multiples of it.
             pad: extra strides around rectangles.
@@ -111,6 +120,7 @@ class LoadImagesAndLabels(Dataset):
             prefix: text in front of messages.
             nc: class count; labels beyond it are reported and left out. None does not check.
             seed: of all randomness.
+            rank: of this process among several that make the same data set at the same time; -1 alone.
 
         Raises:
             DatasetError: when no usable image is left, or a training set has no label at all.
@@ -120,20 +130,21 @@ class LoadImagesAndLabels(Dataset):
         self.image_weights, self.rect = image_weights, rect and not image_weights
         self.settings = AugmentSettings.of(hyp)
         self.mosaic = augment and not self.rect
-        self.seed, self.epoch, self.prefix = seed & _SEED_MASK, 0, prefix
+        self.seed, self.epoch, self.prefix, self._rank = seed & _SEED_MASK, 0, prefix, rank
 
         files = list_images(path)
         source = Path(path if isinstance(path, (str, Path)) else path[0])
         index = index_path(source)
-        records = scan_images(files, index, prefix)
-        self._adopt(files, records, nc, single_cls, min_items)
+        with self._main_first():
+            records = scan_images(files, index, prefix, quiet=not self._speaks)
+        if nc is not None and not single_cls:
+            named = zip(records, img2label_paths(files), strict=True)
+            records = [replace(record, label=refuse_unknown_classes(record.label, nc, name)) for record, name in named]
+        self._adopt(files, records, single_cls, min_items, batch_size)
         if augment and not any(len(labels) for labels in self.labels):
             example = self.label_files[0]
             raise DatasetError(f"{source}: not one label for training; the first was looked for at {example}")
-        self.batch, self.batch_shapes = np.arange(self.n) // batch_size, None
-        if self.rect:
-            self._arrange_rectangles(batch_size)
-        self._ram: list[np.ndarray] | None = None
+        self._ram: PackedImages | None = None
         self._disk: DiskStore | None = None
         self._keep_pixels({True: "ram", None: False}.get(cache_images, cache_images), index)
         if augment:
@@ -141,78 +152,97 @@ class LoadImagesAndLabels(Dataset):
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _speaks(self) -> bool:
+        """Whether this process reports: of several only one."""
+        return self._rank <= 0
+
+    def _main_first(self) -> AbstractContextManager[None]:
+        return main_first() if self._rank >= 0 else nullcontext()
+
     def _adopt(
-        self, files: list[str], records: list[ImageRecord], nc: int | None, single_cls: bool, min_items: int
+        self, files: list[str], records: list[ImageRecord], single_cls: bool, min_items: int, batch_size: int
     ) -> None:
-        """Take over the usable images and report the rest."""
-        label_names = img2label_paths(files)
-        labels = [record.label for record in records]
-        if nc is not None and not single_cls:
-            pairs = zip(labels, label_names, strict=True)
-            labels = [refuse_unknown_classes(label, nc, name) for label, name in pairs]
+        """Take over the usable images, in the order of their batches, and report the rest."""
         usable = [row for row, record in enumerate(records) if record.size_wh is not None]
-        self._report(records, labels, usable)
+        self._report(records, usable)
         if not usable:
             raise DatasetError(f"{self.prefix}none of {len(files)} images can be used; first: {records[0].fault}")
-        usable = [row for row in usable if len(labels[row].labels) >= min_items]
+        usable = [row for row in usable if len(records[row].label.labels) >= min_items]
         if not usable:
             raise DatasetError(f"{self.prefix}no image has the {min_items} labels asked for")
-        self.im_files = [files[row] for row in usable]
-        self.label_files = [label_names[row] for row in usable]
-        self.labels = [_as_class_zero(labels[row].labels) if single_cls else labels[row].labels for row in usable]
-        outlines = [list(labels[row].polygons) for row in usable]
-        self.segments = [own if any(len(outline) for outline in own) else [] for own in outlines]
-        self.shapes = np.array([records[row].size_wh for row in usable], dtype=np.int64)  # (N, 2) width, height
         self.n = len(usable)
         self.indices = range(self.n)
+        sizes_wh = np.array([records[row].size_wh for row in usable], dtype=np.int64)
+        order = self._arrange(sizes_wh, batch_size)
+        self.shapes = sizes_wh[order]  # (N, 2) width, height
+        usable = [usable[place] for place in order.tolist()]
+        labels = [records[row].label for row in usable]
+        self.im_files = PackedTexts([files[row] for row in usable])
+        self.label_files = PackedTexts(img2label_paths(self.im_files))
+        self.labels = PackedRows([_as_class_zero(one.labels) if single_cls else one.labels for one in labels], width=5)
+        self.segments = PackedOutlines([one.polygons for one in labels])
 
-    def _report(self, records: list[ImageRecord], labels: list, usable: list[int]) -> None:
+    def _report(self, records: list[ImageRecord], usable: list[int]) -> None:
         """Log every fault, up to a limit, and one line about the split."""
+        if not self._speaks:
+            return
         faults = [record.fault for record in records if record.fault]
-        faults += [fault for label in labels for fault in label.faults]
+        faults += [fault for record in records for fault in record.label.faults]
         for fault in faults[:_FAULTS_SHOWN]:
             LOGGER.warning(f"{self.prefix}{fault}")
         if len(faults) > _FAULTS_SHOWN:
             LOGGER.warning(f"{self.prefix}... and {len(faults) - _FAULTS_SHOWN} more faults")
-        backgrounds = sum(not len(labels[row].labels) for row in usable)
+        counts = [len(records[row].label.labels) for row in usable]
         left_out = f", {len(records) - len(usable)} left out" if len(usable) < len(records) else ""
-        objects = sum(len(labels[row].labels) for row in usable)
         LOGGER.info(
-            f"{self.prefix}{len(usable)} images{left_out}, {objects} objects, {backgrounds} backgrounds, "
+            f"{self.prefix}{len(usable)} images{left_out}, {sum(counts)} objects, {counts.count(0)} backgrounds, "
             f"{len(faults)} faults"
         )
 
-    def _arrange_rectangles(self, batch_size: int) -> None:
-        """Sort by aspect ratio and give each batch its shape.
+    def _arrange(self, sizes_wh: np.ndarray, batch_size: int) -> np.ndarray:
+        """Assign images to batches, and return the order they then have.
 
-        Validation: images of equal shape share a batch, so no result depends on the batch size. Training: neighbours
-        in the order share one.
+        Rectangular sets are sorted by aspect ratio, and each batch has its shape. Validation: images of equal shape
+        share a batch, so no result depends on the batch size. Training: neighbours in the order share one.
         """
+        if not self.rect:
+            self.batch, self.batch_shapes = np.arange(self.n) // batch_size, None
+            return np.arange(self.n)
         order, self.batch, self.batch_shapes = rectangle_groups(
-            self.shapes, batch_size, self.img_size, self.stride, self.pad, own_shapes=not self.augment
+            sizes_wh, batch_size, self.img_size, self.stride, self.pad, own_shapes=not self.augment
         )
-        self.shapes = self.shapes[order]
-        for name in ("im_files", "label_files", "labels", "segments"):
-            column = getattr(self, name)
-            setattr(self, name, [column[row] for row in order])
+        return order
 
     def _keep_pixels(self, kind: str | bool, index: Path) -> None:
         """Decode everything once, where asked for and possible."""
         if not kind:
             return
-        needed = sum(3 * height * width for height, width in map(self._resized_hw, self.shapes[:, ::-1].tolist()))
-        if kind == "ram":
-            if fits_in_memory(needed, self.prefix):
-                self._ram = list(fill(self._decode, self.n, f"{self.prefix}caching images in memory"))
-        elif kind == "disk":
-            manner = "train" if self.augment else "val"
-            folder = index.with_name(f"{index.name.removesuffix('.index.npz')}.pixels-{self.img_size}-{manner}")
-            if fits_on_disk(needed, folder, self.prefix):
-                self._disk = DiskStore(folder)
-                for _ in fill(self._from_disk, self.n, f"{self.prefix}caching images on disk"):
-                    pass
-        else:
+        if kind not in ("ram", "disk"):
             raise DatasetError(f"--cache {kind}: expected ram or disk")
+        sizes_hw = np.array([self._resized_hw(original_hw) for original_hw in self.shapes[:, ::-1].tolist()])
+        needed = 3 * sizes_hw.prod(axis=1)  # bytes of each image
+        if kind == "ram":
+            copies = local_world_size() if self._rank >= 0 else 1
+            if self._has_room(kind, memory_shortage(int(needed.sum()), copies)):
+                self._ram = PackedImages(sizes_hw)
+                for_each(self._into_memory, self.n, f"{self.prefix}caching images in memory", not self._speaks)
+            return
+        manner = "train" if self.augment else "val"
+        store = DiskStore(index.with_name(f"{index.name.removesuffix('.index.npz')}.pixels-{self.img_size}-{manner}"))
+        missing = [not store.path(file).exists() for file in self.im_files]
+        if self._has_room(kind, disk_shortage(int(needed[missing].sum()), store.folder)):
+            self._disk = store
+            with self._main_first():
+                for_each(self._from_disk, self.n, f"{self.prefix}caching images on disk", not self._speaks)
+
+    def _has_room(self, kind: str, shortage: str) -> bool:
+        """Whether nothing is short; several processes decide alike, and by the one that is worst off."""
+        if self._rank >= 0:
+            shortage = next(filter(None, all_gather(shortage)), "")
+        if shortage and self._speaks:
+            LOGGER.warning(f"{self.prefix}--cache {kind} is off: {shortage}")
+        return not shortage
 
     # -- pixels ----------------------------------------------------------------------------------------------------
 
@@ -231,6 +261,16 @@ class LoadImagesAndLabels(Dataset):
         shrinks = self.img_size < max(original_hw)
         manner = cv2.INTER_AREA if shrinks and not self.augment else cv2.INTER_LINEAR
         return cv2.resize(image, (width, height), interpolation=manner)
+
+    def _into_memory(self, index: int) -> None:
+        image = self._decode(index)
+        expected = self._ram[index].shape
+        if image.shape != expected:
+            raise DatasetError(
+                f"{self.im_files[index]}: expected {expected[1]}x{expected[0]} px at training size, decoded "
+                f"{image.shape[1]}x{image.shape[0]}: it changed while it was read; start again"
+            )
+        self._ram[index][...] = image
 
     def _from_disk(self, index: int) -> np.ndarray:
         path = self._disk.path(self.im_files[index])
@@ -254,12 +294,14 @@ class LoadImagesAndLabels(Dataset):
     def __len__(self) -> int:
         return self.n
 
-    def __getitem__(self, key: int | ItemKey) -> tuple[torch.Tensor, torch.Tensor, str, tuple | None]:
-        index, epoch = key if isinstance(key, tuple) else (int(key), self.epoch)
+    def __getitem__(self, key: int | ItemKey | QuadKey) -> Item:
+        if isinstance(key, QuadKey):
+            return join_quad([self[member] for member in key.members])
+        index, epoch, draw = ItemKey(*key) if isinstance(key, tuple) else ItemKey(int(key), self.epoch)
         index = range(self.n)[index]  # negative ones count from the end, others beyond it raise
         shapes = None
         if self.augment:
-            rng = np.random.default_rng((self.seed, epoch, index))
+            rng = np.random.default_rng((self.seed, epoch, index, draw))
             if self.mosaic and rng.random() < self.settings.mosaic:
                 image, targets = self._mosaic_sample(index, rng)
             else:
@@ -320,6 +362,7 @@ class LoadImagesAndLabels(Dataset):
         return flip(image, targets, bool(upside_down), bool(mirrored))
 
     collate_fn = staticmethod(collate)
+    collate_fn4 = staticmethod(collate_quad)
 
 
 def _as_class_zero(labels: np.ndarray) -> np.ndarray:

@@ -8,17 +8,31 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+Item = tuple[torch.Tensor, torch.Tensor, str, tuple | None]
 Batch = tuple[torch.Tensor, torch.Tensor, tuple[str, ...], tuple]
 
 
 class ItemKey(NamedTuple):
-    """What an item depends on besides the data set and its seed; loaders ask for items by it."""
+    """What an item depends on besides the data set and its seed; loaders ask for items by it.
+
+    Attributes:
+        index: number of the image.
+        epoch: number of the pass.
+        draw: how often the pass had this image before, where images are drawn with replacement.
+    """
 
     index: int
     epoch: int
+    draw: int = 0
 
 
-def collate(items: Sequence[tuple]) -> Batch:
+class QuadKey(NamedTuple):
+    """Four items that become one of twice the size, or one that is enlarged to it; see ``quad.py``."""
+
+    members: tuple[ItemKey, ...]
+
+
+def collate(items: Sequence[Item]) -> Batch:
     """Join items to a batch.
 
     Returns:

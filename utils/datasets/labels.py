@@ -136,4 +136,10 @@ def refuse_unknown_classes(label: LabelFile, nc: int, name: str) -> LabelFile:
         f"{name}:{line}: class {int(class_id)} is not below the data set's class count {nc}"
         for line, class_id in zip(label.lines[~known], label.labels[~known, 0], strict=True)
     )
-    return replace(label.select(known), faults=label.faults + faults)
+    in_order = sorted(label.faults + faults, key=lambda fault: _line_number(fault, name))
+    return replace(label.select(known), faults=tuple(in_order))
+
+
+def _line_number(fault: str, name: str) -> int:
+    """The line that a fault of a file is about."""
+    return int(fault.removeprefix(f"{name}:").partition(":")[0])
