@@ -41,7 +41,7 @@ def run(
     compute_loss: Any = None,
     **kwargs: Any,
 ) -> Triple:
-    """Measure from Python; keywords are the flags with ``_`` for ``-``, and ``half`` is on where the device has it.
+    """Measure from Python; keywords are the flags with ``_`` for ``-``, and ``half`` is on where there is CUDA.
 
     Args:
         data: data set YAML, or what ``check_dataset`` made of it.
@@ -69,7 +69,8 @@ def run(
         kwargs["weights"] = [weights] if isinstance(weights, (str, Path)) else list(weights)
     elif model is not None:
         kwargs["weights"] = []  # else files about the given model would bear the name of the default weights
-    options = ValOptions.from_kwargs(**{"data": data, "half": torch.cuda.is_available(), **kwargs})
+    cuda = torch.cuda.is_available() and str(kwargs.get("device")) != "cpu"
+    options = ValOptions.from_kwargs(**{"data": data, "half": cuda, **kwargs})
     result = validate(options, Given(model, dataloader, Path(save_dir), plots, compute_loss, callbacks))
     return result.summary, result.metrics.maps, result.speed_ms
 

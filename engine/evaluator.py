@@ -1,7 +1,7 @@
 """Measuring a detector on a loader: the one way, used after every epoch and by ``val.py``.
 
 The model's parameters and buffers are bit for bit the same afterwards: half precision runs under autocast, never by
-converting the weights.
+converting the weights. Several processes may share the batches out; all of them get the result of the whole.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from engine.gathering import EvalRecords, gathered, global_number
 from engine.images import to_network
 from utils.boxes import scale_boxes, xywh2xyxy
-from utils.metrics import ConfusionMatrix, DetectionMetrics, MetricResult
+from utils.coco_eval import CocoFigures, coco_figures
+from utils.confusion import ConfusionMatrix
+from utils.dist import from_main, is_main
+from utils.matching import ImageRecord
+from utils.metrics import DetectionMetrics, MetricResult
 from utils.nms import non_max_suppression
 from utils.profiling import Profile
+from utils.slices import SliceResult, measure_slices
 
 LossFunction = Callable[[list[torch.Tensor], torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
@@ -38,7 +44,7 @@ class EvaluatedBatch:
     """One batch with what was found on it, for whoever writes files or draws.
 
     Attributes:
-        index: number of the batch.
+        index: number of the batch among those of all processes.
         images: (B, 3, H, W) in 0..1 as the network saw them.
         targets: (n, 6) image, class, centre x, y, w, h in px of ``images``.
         paths: image files.
@@ -66,6 +72,9 @@ class EvalResult:
         speed_ms: milliseconds per image of pre-processing, inference and NMS.
         images: number of images.
         confusion: matrix, when one was asked for.
+        coco: what pycocotools says, when it was asked.
+        slices: average precision of parts of the data, when they were asked for.
+        notes: what a reader of the figures should know.
     """
 
     metrics: MetricResult
@@ -73,6 +82,8 @@ class EvalResult:
     speed_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)
     images: int = 0
     confusion: ConfusionMatrix | None = None
+    coco: CocoFigures | None = None
+    slices: list[SliceResult] | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -89,17 +100,22 @@ def evaluate(
     device: torch.device,
     nc: int,
     names: dict[int, str],
-    half: bool = False,
+    autocast: torch.dtype | None = None,
     thresholds: Thresholds | None = None,
     single_cls: bool = False,
     augment: bool = False,
     hybrid: bool = False,
     compute_loss: LossFunction | None = None,
     confusion: bool = False,
+    coco: bool = False,
+    slices: bool = False,
     observers: Sequence[Callable[[EvaluatedBatch], None]] = (),
     progress: str | None = None,
 ) -> EvalResult:
     """Run a model over a loader and compare what it finds with the labels.
+
+    Where several processes are connected, each brings its own loader: batch ``i`` of process ``r`` of ``n`` is batch
+    ``i * n + r`` of the whole. All must call; all get the same result, that of one process with all the batches.
 
     Args:
         model: a DetectionModel, or a backend that returns predictions (and raw levels); unchanged afterwards.
@@ -107,42 +123,63 @@ def evaluate(
         device: where the model is.
         nc: number of classes.
         names: class names by index.
-        half: half precision where the device is CUDA.
+        autocast: run the network in this precision: float16 on CUDA, bfloat16 on the CPU too; None keeps float32.
         thresholds: confidence, IoU and number of detections; :class:`Thresholds`' defaults when omitted.
         single_cls: count every class as class 0.
         augment: test-time augmentation.
         hybrid: labels join the predictions with score 1.
         compute_loss: called with raw levels and normalised targets.
         confusion: also fill a confusion matrix.
-        observers: called with every batch.
-        progress: text in front of the progress bar; None shows no bar.
+        coco: also ask pycocotools.
+        slices: also measure parts of the data: object sizes, crowded images, occluded objects.
+        observers: called with every batch of this process.
+        progress: text in front of the progress bar of the main process; None shows no bar.
     """
     limits = thresholds or Thresholds()
-    run = _Run(model, device, half, limits, single_cls, augment, hybrid, compute_loss)
-    metrics = DetectionMetrics(nc=nc, names=names)
+    run = _Run(model, device, autocast, limits, single_cls, augment, hybrid, compute_loss)
     matrix = ConfusionMatrix(nc=nc) if confusion else None
-    seen = 0
+    own = EvalRecords(confusion=matrix.matrix if matrix else None)
+    bar = tqdm(loader, desc=progress, disable=progress is None or not is_main(), dynamic_ncols=True)
     with _evaluation_mode(model), torch.no_grad():
-        for index, batch in enumerate(tqdm(loader, desc=progress, disable=progress is None, dynamic_ncols=True)):
-            evaluated, labels = run.batch(index, *batch)
-            for found, wanted in zip(evaluated.native, labels, strict=True):
-                metrics.update(found, wanted)
-                if matrix is not None:
-                    matrix.process_batch(found, wanted)
-            seen += len(labels)
+        for number, batch in enumerate(bar):
+            evaluated, labels = run.batch(global_number(number), *batch)
+            pairs = list(zip(evaluated.native, labels, strict=True))
+            own.images[evaluated.index] = [ImageRecord.of(found, wanted) for found, wanted in pairs]
+            for found, wanted in pairs if matrix else ():
+                matrix.process_batch(found, wanted)
             for observer in observers:
                 observer(evaluated)
-    result = EvalResult(metrics.compute(), run.mean_losses(), run.speed_ms(seen), seen, matrix)
-    result.notes.extend(_notes(result))
+    own.losses, own.seconds = run.losses, run.seconds()
+    whole = gathered(own)
+    metrics = DetectionMetrics(nc=nc, names=names)
+    return from_main(_conclude(whole, metrics, limits, coco, slices) if is_main() else None)
+
+
+def _conclude(
+    records: EvalRecords, metrics: DetectionMetrics, limits: Thresholds, coco: bool, slices: bool
+) -> EvalResult:
+    """Figures from all records."""
+    metrics.records = records.in_order()
+    result = EvalResult(metrics.compute(), records.mean_losses(), records.speed_ms(), len(metrics.records))
+    if records.confusion is not None:
+        result.confusion = ConfusionMatrix(nc=metrics.nc)
+        result.confusion.matrix = records.confusion
+    if coco:
+        result.coco = coco_figures(metrics.records, metrics.nc, limits.max_det)
+    if slices:
+        result.slices = measure_slices(metrics.records)
+    result.notes.extend(_notes(metrics.records, limits))
     return result
 
 
-def _notes(result: EvalResult) -> list[str]:
+def _notes(records: Sequence[ImageRecord], limits: Thresholds) -> list[str]:
     """Why the figures are zero, when they are zero for a reason."""
-    if not result.images:
+    if not records:
         return ["there was no image to evaluate on: all figures are 0"]
-    if not int(result.metrics.instances.sum()):
+    if not any(len(record.labels) for record in records):
         return ["no labels in this split: all figures are 0"]
+    if not any(len(record.detections) for record in records):
+        return [f"nothing was found above confidence {limits.conf:g}: all figures are 0"]
     return []
 
 
@@ -166,7 +203,7 @@ class _Run:
         self,
         model: nn.Module,
         device: torch.device,
-        half: bool,
+        autocast: torch.dtype | None,
         limits: Thresholds,
         single_cls: bool,
         augment: bool,
@@ -176,10 +213,9 @@ class _Run:
         self.model, self.device, self.limits = model, device, limits
         self.single_cls, self.augment, self.hybrid, self.compute_loss = single_cls, augment, hybrid, compute_loss
         self.half_inputs = bool(getattr(model, "fp16", False))  # a backend that was loaded in half precision
-        self.autocast = half and device.type == "cuda" and not self.half_inputs
+        self.autocast = autocast if not self.half_inputs else None
         self.watches = (Profile(), Profile(), Profile())
-        self.losses = torch.zeros(3, device=device)
-        self.batches = 0
+        self.losses: dict[int, list[float]] = {}  # by the number of the batch
 
     def batch(
         self, index: int, images: torch.Tensor, targets: torch.Tensor, paths: Sequence[str], shapes: Sequence[Any]
@@ -192,19 +228,18 @@ class _Run:
         with infer:
             predictions, levels = self._forward(images)
         if self.compute_loss is not None and levels is not None:
-            self.losses += self.compute_loss([level.float() for level in levels], targets)[1]
-            self.batches += 1
+            self.losses[index] = self.compute_loss([level.float() for level in levels], targets)[1].tolist()
         in_px = _targets_in_px(targets, images.shape[-2:])
         with suppress:
             detections = self._suppress(predictions.float(), in_px, len(images))
         frame = images.shape[-2:]
         native = [_to_original(found, frame, shape) for found, shape in zip(detections, shapes, strict=True)]
-        labels = [_labels_of(in_px, number, frame, shape) for number, shape in enumerate(shapes)]
+        labels = [self._labels_of(in_px, number, frame, shape) for number, shape in enumerate(shapes)]
         originals = [shape[0] for shape in shapes]
         return EvaluatedBatch(index, images, in_px, paths, originals, detections, native), labels
 
     def _forward(self, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor] | None]:
-        with torch.autocast(self.device.type, torch.float16, enabled=self.autocast):
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             output = self.model(images, augment=True) if self.augment else self.model(images)
         if isinstance(output, torch.Tensor):
             return output, None
@@ -223,14 +258,18 @@ class _Run:
         )
         return [_as_one_class(found) for found in detections] if self.single_cls else detections
 
-    def mean_losses(self) -> tuple[float, float, float]:
-        """Box, obj and cls loss, averaged over the batches."""
-        box, obj, cls = (self.losses / max(self.batches, 1)).tolist()
-        return box, obj, cls
+    def _labels_of(self, in_px: torch.Tensor, number: int, frame: torch.Size, shape: Any) -> torch.Tensor:
+        """(M, 5) labels of one image: class x1 y1 x2 y2 in original px."""
+        original_hw, ratio_pad = shape
+        rows = in_px[in_px[:, 0] == number]
+        corners = xywh2xyxy(rows[:, 2:6])
+        scale_boxes(frame, corners, original_hw, ratio_pad)
+        classes = torch.zeros_like(rows[:, 1:2]) if self.single_cls else rows[:, 1:2]
+        return torch.cat((classes, corners), 1)
 
-    def speed_ms(self, images: int) -> tuple[float, float, float]:
-        """Milliseconds per image of the three stages."""
-        prepare, infer, suppress = (1e3 * watch.t / max(images, 1) for watch in self.watches)
+    def seconds(self) -> tuple[float, float, float]:
+        """Time of the three stages."""
+        prepare, infer, suppress = (watch.t for watch in self.watches)
         return prepare, infer, suppress
 
 
@@ -252,12 +291,3 @@ def _to_original(detections: torch.Tensor, frame: torch.Size, shape: Any) -> tor
     mapped = detections.clone()
     scale_boxes(frame, mapped[:, :4], original_hw, ratio_pad)
     return mapped
-
-
-def _labels_of(in_px: torch.Tensor, number: int, frame: torch.Size, shape: Any) -> torch.Tensor:
-    """(M, 5) labels of one image: class x1 y1 x2 y2 in original px."""
-    original_hw, ratio_pad = shape
-    rows = in_px[in_px[:, 0] == number]
-    corners = xywh2xyxy(rows[:, 2:6])
-    scale_boxes(frame, corners, original_hw, ratio_pad)
-    return torch.cat((rows[:, 1:2], corners), 1)

@@ -1,11 +1,15 @@
-"""The texts a run produces: the lines on the terminal, the table of classes and ``results.csv``."""
+"""The texts a run produces: the lines on the terminal, the tables of classes and slices, the csv files."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 from engine.evaluator import EvalResult
+from utils.coco_eval import CocoFigures
+from utils.metrics import MetricResult
+from utils.slices import SliceResult
 
 CSV_COLUMNS = (
     "epoch",
@@ -27,6 +31,7 @@ _CSV_WIDTH = 20
 _FEW_CLASSES = 50  # from here on the table has a row per class only when asked for
 
 _TRAIN_COLUMNS = ("Epoch", "GPU_mem", "box_loss", "obj_loss", "cls_loss", "Instances", "Size")
+_SLICE_COLUMNS = ("group", "slice", "rule", "images", "instances", "mAP50", "mAP50-95")
 _TABLE_COLUMNS = ("Class", "Images", "Instances", "P", "R", "mAP50", "mAP50-95")
 
 
@@ -101,3 +106,35 @@ def evaluation_table(result: EvalResult, names: dict[int, str], every_class: boo
 
 def _table_row(name: str, images: int, instances: int, figures: Sequence[float]) -> str:
     return f"{name:>22}{images:>11}{instances:>11}" + "".join(f"{float(value):>11.3g}" for value in figures)
+
+
+def coco_line(coco: CocoFigures, ours: MetricResult) -> str:
+    """One line that sets pycocotools' figures beside ours."""
+    pairs = ((ours.map50, coco.map50), (ours.map, coco.map))
+    points = [round(100 * (mine - theirs), 2) + 0.0 for mine, theirs in pairs]  # adding 0 takes the sign off -0.0
+    return (
+        f"pycocotools: mAP50 {coco.map50:.4f}, mAP50-95 {coco.map:.4f}; "
+        f"ours: {ours.map50:.4f}, {ours.map:.4f}; difference {points[0]:+.2f} and {points[1]:+.2f} points"
+    )
+
+
+def slice_table(slices: Sequence[SliceResult]) -> list[str]:
+    """Header and a row a slice, columns as wide as those of :func:`evaluation_table`; nothing without slices."""
+    if not slices:
+        return []
+    names = ("Slice", "Images", "Instances", "mAP50", "mAP50-95")
+    rows = [f"{names[0]:>22}" + "".join(f"{name:>11}" for name in names[1:])]
+    for part in slices:
+        figures = "".join(f"{'-' if value is None else format(value, '.3g'):>11}" for value in (part.map50, part.map))
+        rows.append(f"{part.name:>22}{part.images:>11}{part.instances:>11}{figures}   {part.rule}")
+    return rows
+
+
+def write_slices(path: Path, slices: Sequence[SliceResult]) -> None:
+    """Write ``slices.csv``: a row a slice; the figures of one without labels are empty."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(_SLICE_COLUMNS)
+        for part in slices:
+            figures = ["" if value is None else f"{value:.6g}" for value in (part.map50, part.map)]
+            table.writerow([part.group, part.name, part.rule, part.images, part.instances, *figures])

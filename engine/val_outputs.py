@@ -83,25 +83,3 @@ class CocoJson:
     def write(self, path: Path) -> None:
         """Write all rows as one JSON list."""
         path.write_text(json.dumps(self.rows), encoding="utf-8")
-
-
-def coco_figures(annotations: Path, predictions: Path, image_ids: Sequence[int | str]) -> tuple[float, float]:
-    """mAP50-95 and mAP50 by pycocotools.
-
-    Args:
-        annotations: COCO's ground truth.
-        predictions: what :class:`CocoJson` wrote.
-        image_ids: images that were evaluated.
-    """
-    from pycocotools.coco import COCO  # noqa: PLC0415 - it brings matplotlib along, which few validations need
-    from pycocotools.cocoeval import COCOeval  # noqa: PLC0415 - likewise
-
-    if not json.loads(predictions.read_text(encoding="utf-8")):
-        return 0.0, 0.0
-    truth = COCO(str(annotations))
-    run = COCOeval(truth, truth.loadRes(str(predictions)), "bbox")
-    run.params.imgIds = list(image_ids)
-    run.evaluate()
-    run.accumulate()
-    run.summarize()
-    return float(run.stats[0]), float(run.stats[1])

@@ -10,17 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, LossFunction, Thresholds, evaluate
 from engine.options.val import ValOptions
-from engine.results import evaluation_header, evaluation_table
-from engine.run_plots import EvalPlots
-from engine.val_outputs import COCO_CATEGORY_IDS, CocoJson, LabelFiles, coco_figures, is_coco
+from engine.results import coco_line, evaluation_header, evaluation_table, slice_table, write_slices
+from engine.run_plots import EvalPlots, drawing
+from engine.val_outputs import COCO_CATEGORY_IDS, CocoJson, LabelFiles, is_coco
 from models.backends.multi import DetectMultiBackend
 from utils.charts import STUDY_SIZES, plot_study
+from utils.coco_eval import coco_figures_of_files
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
 from utils.devices import select_device
-from utils.errors import ConfigError, DatasetError
+from utils.dist import world_size
+from utils.errors import ConfigError, DatasetError, OptionError
 from utils.log import LOGGER
 from utils.paths import increment_path
 from utils.sizes import check_img_size, grid_size, make_divisible
@@ -61,37 +64,59 @@ def validate(options: ValOptions, given: Given | None = None) -> EvalResult:
     save_dir = _new_folder(options) if alone else Path(parts.save_dir)
     nc, names = _classes(options, model, data)
     outputs = _Outputs(options, data, save_dir, names, plots=parts.plots, unasked=_may_write(alone, save_dir))
-    _notify(parts.listener, "on_val_start")
+    listeners = Callbacks(parts.listener)
+    listeners.run("on_val_start")
     result = evaluate(
         model,
         loader,
         device=device,
         nc=nc,
         names=names,
-        half=options.half,
+        autocast=torch.float16 if options.half and device.type == "cuda" else None,
         thresholds=_thresholds(options),
         single_cls=options.single_cls,
         augment=options.augment,
         hybrid=options.save_hybrid,
         compute_loss=parts.compute_loss,
         confusion=outputs.plots is not None,
+        coco=options.coco_eval,
+        slices=options.slices,
         observers=outputs.observers,
         progress=evaluation_header(),
     )
-    for row in evaluation_table(result, names, every_class=options.verbose):
-        LOGGER.info(row)
-    for note in result.notes:
-        LOGGER.warning(note)
+    _report(result, names, options)
     result = outputs.finish(result)
     if alone:
         LOGGER.info(describe_speed(result.speed_ms, (options.batch_size, 3, *_input_hw(options, model))))
         LOGGER.info(f"results in {save_dir}")
-    _notify(parts.listener, "on_val_end", result=result)
+    listeners.run("on_val_end", result=result)
     return result
 
 
-def run_task(options: ValOptions) -> EvalResult | None:
-    """What ``--task`` asks for; the result of the last validation."""
+def _report(result: EvalResult, names: dict[int, str], options: ValOptions) -> None:
+    """Log the figures."""
+    for row in evaluation_table(result, names, every_class=options.verbose):
+        LOGGER.info(row)
+    for note in result.notes:
+        LOGGER.warning(note)
+    if result.coco is not None:
+        LOGGER.info(coco_line(result.coco, result.metrics))
+    for row in slice_table(result.slices or ()):
+        LOGGER.info(row)
+
+
+def run_task(options: ValOptions, study_sizes: Sequence[int] = STUDY_SIZES) -> EvalResult | None:
+    """What ``--task`` asks for; the result of the last validation.
+
+    Args:
+        options: the command's options.
+        study_sizes: image sizes of ``--task study``, px.
+
+    Raises:
+        OptionError: in a launch of several processes.
+    """
+    if world_size() > 1:
+        raise OptionError(f"val.py works in a single process, torchrun started {world_size()}: start python val.py")
     if options.task == "speed":
         result = None
         for weights in options.weights:
@@ -99,7 +124,7 @@ def run_task(options: ValOptions) -> EvalResult | None:
             result = validate(dataclasses.replace(speed, half=torch.cuda.is_available() and options.device != "cpu"))
         return result
     if options.task == "study":
-        return _study(options)
+        return _study(options, study_sizes)
     if options.conf_thres > _USUAL_CONF:
         LOGGER.warning(
             f"--conf-thres {options.conf_thres} cuts the precision-recall curve; mAP is meant for {_USUAL_CONF}"
@@ -107,20 +132,21 @@ def run_task(options: ValOptions) -> EvalResult | None:
     return validate(options)
 
 
-def _study(options: ValOptions) -> EvalResult | None:
-    """Validate each checkpoint at many sizes; a table for each and one chart."""
+def _study(options: ValOptions, sizes: Sequence[int]) -> EvalResult | None:
+    """Validate each checkpoint at each size; a table for each and one chart."""
     tables, result = [], None
     for weights in options.weights:
         table = Path(f"study_{Path(str(options.data)).stem}_{Path(weights).stem}.txt")
         rows = []
-        for size in STUDY_SIZES:
+        for size in sizes:
             LOGGER.info(f"\n{table}: {size} px")
             one = dataclasses.replace(options, weights=[weights], imgsz=size, task="val", save_json=False)
             result = validate(one, Given(plots=False))
             rows.append([*result.summary, *result.speed_ms])
         table.write_text("".join(_study_row(row) for row in rows), encoding="utf-8")
         tables.append(table)
-    plot_study(tables, "study.png", sizes=list(STUDY_SIZES))
+    with drawing(Path("study.png")):
+        plot_study(tables, "study.png", sizes=list(sizes))
     return result
 
 
@@ -195,11 +221,6 @@ def _thresholds(options: ValOptions) -> Thresholds:
     return Thresholds(options.conf_thres, options.iou_thres, options.max_det)
 
 
-def _notify(listener: Any, event: str, **facts: Any) -> None:
-    if listener is not None:
-        listener.run(event, **facts)
-
-
 class _Outputs:
     """Everything that one validation writes."""
 
@@ -229,9 +250,11 @@ class _Outputs:
             self.observers.append(LabelFiles(folder / "labels", options.save_conf))
 
     def finish(self, result: EvalResult) -> EvalResult:
-        """Draw the curves, write the JSON, and let pycocotools have the last word where it can."""
+        """Draw the curves, write slices and JSON, and let pycocotools have the last word where COCO's files are."""
         if self.plots is not None:
             self.plots.finish(result)
+        if result.slices is not None:
+            write_slices(self.folder / "slices.csv", result.slices)
         if self.json is None:
             return result
         path = self.folder / f"{self.weights}_predictions.json"
@@ -239,5 +262,5 @@ class _Outputs:
         LOGGER.info(f"{len(self.json.rows)} detections in {path}")
         if not self.annotations.is_file():
             return result
-        mean, mean50 = coco_figures(self.annotations, path, self.json.image_ids)
+        mean, mean50 = coco_figures_of_files(self.annotations, path, self.json.image_ids)
         return dataclasses.replace(result, metrics=dataclasses.replace(result.metrics, map=mean, map50=mean50))

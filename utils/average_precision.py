@@ -1,15 +1,19 @@
-"""Precision, recall and average precision from right and wrong detections."""
+"""Precision, recall and average precision from right and wrong detections.
+
+There are two ways from a curve to its average precision: YOLOv5's (:func:`compute_ap`, :func:`ap_per_class`) and COCO's
+(:func:`coco_ap`). What a validation reports is COCO's; the other stays for code that calls it by name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 CURVE_POINTS = 1000
-RECALL_POINTS = np.linspace(0, 1, 101)
+RECALL_POINTS = np.linspace(0, 1, 101)  # to the last bit those of pycocotools
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,38 @@ class PrecisionRecall:
     best: int
 
 
+def trapezoid_ap(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Average precision by YOLOv5's rule of each column; arguments and result as :func:`coco_ap` has them."""
+    columns = zip(recall.T, precision.T, strict=True)
+    return np.array([compute_ap(reached, precise)[0] for reached, precise in columns])
+
+
+def coco_ap(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Average precision by COCO's rule: the mean of the precision envelope, read at 101 equally spaced recalls.
+
+    Each is read where the curve first reaches that recall; the precision of a recall that is never reached is 0.
+
+    Args:
+        recall: (n, T) rising downwards, a column for each IoU threshold.
+        precision: (n, T).
+
+    Returns:
+        (T,) in 0..1; zeros for curves without a point.
+    """
+    best_later = np.maximum.accumulate(precision[::-1])[::-1]
+    envelope = np.concatenate([best_later, np.zeros((1, recall.shape[1]))])
+    places = [np.searchsorted(reached, RECALL_POINTS, side="left") for reached in recall.T]
+    return np.array([envelope[place, column].mean() for column, place in enumerate(places)])
+
+
 def precision_recall(
-    tp: np.ndarray, conf: np.ndarray, pred_cls: np.ndarray, target_cls: np.ndarray, eps: float = 1e-16
+    tp: np.ndarray,
+    conf: np.ndarray,
+    pred_cls: np.ndarray,
+    target_cls: np.ndarray,
+    eps: float = 1e-16,
+    *,
+    average: Callable[[np.ndarray, np.ndarray], np.ndarray] = trapezoid_ap,
 ) -> PrecisionRecall:
     """Work out precision, recall and average precision per class.
 
@@ -52,6 +86,7 @@ def precision_recall(
         pred_cls: (N,) predicted classes.
         target_cls: (M,) classes of all labels.
         eps: keeps divisions finite.
+        average: from a curve to its average precision, :func:`trapezoid_ap` or :func:`coco_ap`.
     """
     classes, label_counts = np.unique(target_cls, return_counts=True)
     order = np.argsort(-conf, kind="stable")  # most confident first
@@ -68,17 +103,16 @@ def precision_recall(
         for curve, values, above in ((r, recall, 0), (p, precision, 1)):
             # Confidences fall, and np.interp wants a rising abscissa: mirror both. Nothing is found above the first.
             curve[index] = np.interp(-axis, -conf[mine], values[:, 0], left=above)
-        for threshold in range(tp.shape[1]):
-            ap[index, threshold], envelope, reached = compute_ap(recall[:, threshold], precision[:, threshold])
-            if threshold == 0:
-                p_of_recall[index] = np.interp(axis, reached, envelope)
+        ap[index] = average(recall, precision)
+        _, envelope, reached = compute_ap(recall[:, 0], precision[:, 0])
+        p_of_recall[index] = np.interp(axis, reached, envelope)
     f1 = 2 * p * r / (p + r + eps)
     best = int(smooth(f1.mean(0)).argmax()) if len(classes) else 0
     return PrecisionRecall(classes.astype(int), label_counts, ap, axis, p, r, f1, axis, p_of_recall, best)
 
 
 def compute_ap(recall: np.ndarray, precision: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Area under a precision-recall curve, from 101 equally spaced recalls by the trapezoid rule.
+    """Area under a precision-recall curve by YOLOv5's rule: 101 equally spaced recalls, trapezoids between them.
 
     Args:
         recall: (n,) rising.
@@ -116,7 +150,7 @@ def ap_per_class(
     eps: float = 1e-16,
     prefix: str = "",
 ) -> tuple[np.ndarray, ...]:
-    """Precision, recall, F1 and average precision of each class that has labels.
+    """Precision, recall, F1 and average precision by YOLOv5's rule of each class that has labels.
 
     Args:
         tp: (N, T) bool, which detections are right at each IoU threshold.
@@ -153,16 +187,7 @@ def plot_curves(
         save_dir: an existing folder.
         prefix: goes before the file names.
     """
-    from utils.charts import plot_curve, plot_pr  # noqa: PLC0415 - matplotlib is loaded only when something is drawn
+    from utils.curves import CURVE_KINDS, plot_kind  # noqa: PLC0415 - matplotlib is loaded only when something is drawn
 
-    folder = Path(save_dir)
-    known = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
-    shown = {row: known.get(int(kind), str(kind)) for row, kind in enumerate(curves.classes)}
-    plot_pr(curves.recall, curves.p_of_recall, curves.ap, shown, folder / f"{prefix}PR_curve.png")
-    best = float(curves.confidence[curves.best])  # where P and R are reported; the other two mark their own maximum
-    for letter, rows, title, mark in (
-        ("F1", curves.f1, "F1", best),
-        ("P", curves.p, "Precision", None),
-        ("R", curves.r, "Recall", None),
-    ):
-        plot_curve(curves.confidence, rows, shown, folder / f"{prefix}{letter}_curve.png", "Confidence", title, mark)
+    for kind in CURVE_KINDS:
+        plot_kind(curves, kind, names, Path(save_dir) / f"{prefix}{kind}_curve.png")

@@ -27,13 +27,15 @@ class ValOptions(Options):
     augment: bool = flag(False, "test-time augmentation")
     verbose: bool = flag(False, "a table row for every class, however many")
     save_txt: bool = flag(False, "write detections as label files")
-    save_hybrid: bool = flag(False, "let the labels join the detections in those files")
-    save_conf: bool = flag(False, "add the confidence to those files")
+    save_hybrid: bool = flag(False, "as --save-txt, with the labels among the detections at confidence 1")
+    save_conf: bool = flag(False, "add the confidence to the label files")
     save_json: bool = flag(False, "write detections as COCO JSON")
+    coco_eval: bool = flag(False, "compare the mAP with pycocotools', on any data set")
+    slices: bool = flag(False, "AP of small, medium, large; crowded, sparse; occluded, free: a table and slices.csv")
     project: str = flag("runs/val", "folder of the runs")
     name: str = flag("exp", "name of this run, counted up when it exists")
     exist_ok: bool = flag(False, "write into the run folder even when it exists")
-    half: bool = flag(False, "half precision (CUDA)")
+    half: bool = flag(False, "half precision; needs a GPU, the CPU keeps to float32 with a warning")
     dnn: bool = flag(False, "OpenCV DNN for ONNX files", later="inference with OpenCV DNN")
 
     def validate(self) -> None:

@@ -1,4 +1,4 @@
-"""Evaluation: exact answers for known detectors, nothing changed by it, and the files that val.py writes."""
+"""Evaluation: exact answers for known detectors, nothing changed by it, and the writers that observe it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ import torch
 from tiny_dataset import NAMES, make_dataset
 from torch import nn
 
-import val
 from engine.evaluator import Thresholds, evaluate
-from engine.options.val import ValOptions
-from engine.results import evaluation_header, evaluation_table
+from engine.images import to_network
+from engine.results import coco_line, evaluation_header, evaluation_table, slice_table, write_slices
 from engine.val_outputs import COCO_CATEGORY_IDS, CocoJson, LabelFiles, is_coco
-from models.checkpoint import Checkpoint, ModelMeta, write_checkpoint
 from models.yolo import DetectionModel
 from utils.boxes import xyxy2xywh
+from utils.coco_eval import CocoFigures
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
-from utils.errors import ConfigError, DatasetError, OptionError
-from utils.log import LOGGER
-from utils.metrics import process_batch
+from utils.nms import non_max_suppression
+from utils.slices import SliceResult
 
 CPU = torch.device("cpu")
 
@@ -50,6 +48,29 @@ class Oracle(nn.Module):
         return self.answers[(self.calls - 1) % len(self.answers)], None
 
 
+class Cells(nn.Module):
+    """Finds the coloured boxes on a grid of cells, so that its answer depends on where the padding puts an image."""
+
+    def __init__(self, side: int = 12) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        cells = nn.functional.avg_pool2d(images, self.side)
+        return torch.stack([self._rows(red - green) for red, green, _ in cells])
+
+    def _rows(self, difference: torch.Tensor) -> torch.Tensor:
+        """(2, 7), a row for each class."""
+        rows = torch.zeros(2, 7)
+        for kind, strength in enumerate((difference, -difference)):
+            place = (strength > 0.2).nonzero()
+            if len(place):
+                low, high = place.min(0).values.flip(0) * self.side, (place.max(0).values.flip(0) + 1) * self.side
+                rows[kind, :4] = torch.cat([(low + high) / 2, (high - low).float()])
+                rows[kind, 4], rows[kind, 5 + kind] = 1, strength.max()
+        return rows
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("tiny") / "set")
@@ -58,16 +79,6 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def unlabelled(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("tiny") / "set", labelled_val=False)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    torch.manual_seed(0)
-    model = DetectionModel("yolov5n.yaml", nc=2)
-    model.names = dict(NAMES)
-    path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    write_checkpoint(path, Checkpoint(model.state_dict(), ModelMeta.of(model)))
-    return path
 
 
 def val_loader(file, **settings):
@@ -84,7 +95,10 @@ def measure(model, loader, **settings):
 
 
 def test_no_labels_give_zeros_and_a_note(unlabelled):
-    result = measure(DetectionModel("yolov5n.yaml", nc=2), val_loader(unlabelled), confusion=True)
+    model = DetectionModel("yolov5n.yaml", nc=2)
+    result = measure(model, val_loader(unlabelled), confusion=True, coco=True, slices=True)
+    assert result.coco == CocoFigures()
+    assert {(part.instances, part.map50, part.map) for part in result.slices} == {(0, None, None)}
     assert result.summary == (0,) * 7
     assert result.metrics.maps.tolist() == [0, 0]
     assert "no labels" in result.notes[0]
@@ -92,16 +106,21 @@ def test_no_labels_give_zeros_and_a_note(unlabelled):
 
 
 def test_no_images_give_zeros_and_a_note():
-    result = measure(nn.Identity(), [])
+    result = measure(nn.Identity(), [], confusion=True, coco=True, slices=True)
+    assert result.coco == CocoFigures()
+    assert len(result.slices) == 7
     assert result.summary == (0,) * 7
     assert result.speed_ms == (0, 0, 0)
     assert "no image" in result.notes[0]
 
 
-def test_no_predictions_give_zeros(data):
+def test_no_predictions_give_zeros_and_a_note(data):
     loader = val_loader(data)
-    result = measure(Oracle(loader, confidence=0.0), loader)
+    result = measure(Oracle(loader, confidence=0.0), loader, confusion=True, coco=True, slices=True)
     assert result.summary == (0,) * 7
+    assert (result.coco.map50, result.coco.map) == (0, 0)
+    assert {part.map for part in result.slices} == {0, None}
+    assert result.notes == ["nothing was found above confidence 0.001: all figures are 0"]
     assert result.metrics.instances.sum() > 0
     assert len(evaluation_table(result, NAMES)) == 3
 
@@ -114,6 +133,30 @@ def test_a_perfect_detector_is_perfect_whatever_the_batch(data, batch):
     assert result.images == 4
     matrix = result.confusion.matrix
     assert matrix.diagonal()[:2].sum() == matrix.sum() == result.metrics.instances.sum()
+
+
+def test_figures_do_not_depend_on_batches_and_workers(tmp_path):
+    images = check_dataset(make_dataset(tmp_path / "set", train=1, val=9))["val"]
+
+    def summary(batch: int, workers: int = 0, **shape) -> tuple[float, ...]:
+        return measure(Cells(), create_dataloader(images, 64, batch, 32, workers=workers, **shape)[0]).summary
+
+    own_rectangle = {"rect": True, "pad": 0.5}
+    alone = summary(1, **own_rectangle)
+    assert 0.1 < alone[3] < 0.9
+    assert summary(1) != alone  # this detector notices other padding
+    for batch, workers in ((2, 0), (9, 0), (4, 2)):
+        assert summary(batch, workers, **own_rectangle) == alone
+
+
+def test_figures_agree_with_pycocotools(data):
+    loader = val_loader(data)
+    for model in (Oracle(loader, shift=1.5), Cells()):
+        result = measure(model, loader, coco=True)
+        assert 0.1 < result.metrics.map < 0.95
+        np.testing.assert_allclose(
+            (result.metrics.map50, result.metrics.map), (result.coco.map50, result.coco.map), atol=1e-9
+        )
 
 
 def test_a_shifted_detector_is_right_at_low_iou_only(data):
@@ -131,6 +174,9 @@ def test_thresholds_and_single_class(data):
     )
     assert one.metrics.map50 > 0.99
     assert evaluation_table(one, {0: "item"}) == evaluation_table(one, {0: "item"}, every_class=True)
+    # The same from a loader that knows of no single class.
+    again = evaluate(Oracle(loader), loader, device=CPU, nc=1, names={0: "item"}, single_cls=True)
+    assert again.summary == one.summary
 
 
 def test_hybrid_labels_join_the_predictions(data):
@@ -151,15 +197,50 @@ def test_loss_is_averaged_over_batches(data):
     assert result.losses == (1, 2, sum(range(1, len(seen) + 1)) / len(seen))
 
 
+def seen_detections(model, loader, **settings) -> list[torch.Tensor]:
+    """What an evaluation finds, image by image, in px of the batches."""
+    found: list[torch.Tensor] = []
+    measure(model, loader, observers=[lambda batch: found.extend(batch.detections)], **settings)
+    return found
+
+
+def test_autocast_reaches_the_network(data):
+    torch.manual_seed(3)
+    model, loader = DetectionModel("yolov5n.yaml", nc=2), val_loader(data)
+    exact, short = (torch.cat(seen_detections(model, loader, autocast=kind)) for kind in (None, torch.bfloat16))
+    assert short.dtype == torch.float32
+    assert exact.shape != short.shape or not torch.equal(exact, short)
+    np.testing.assert_allclose(exact[0, 4], short[0, 4], rtol=0.05)
+
+
+def test_augmentation_reaches_the_network(data):
+    torch.manual_seed(3)
+    model, loader = DetectionModel("yolov5n.yaml", nc=2).eval(), val_loader(data)
+    found = seen_detections(model, loader, augment=True)
+    with torch.no_grad():
+        answers = [model(to_network(images, CPU), augment=True)[0] for images, *_ in loader]
+    expected = [rows for answer in answers for rows in non_max_suppression(answer, 0.001, 0.6, multi_label=True)]
+    assert sum(map(len, found)) > 0
+    for rows, want in zip(found, expected, strict=True):
+        torch.testing.assert_close(rows, want)
+    plain = seen_detections(model, loader)
+    assert any(rows.shape != want.shape or not torch.equal(rows, want) for rows, want in zip(found, plain, strict=True))
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
 @pytest.mark.parametrize("training", [True, False])
-def test_evaluation_leaves_the_model_bit_identical(data, training):
+def test_evaluation_leaves_the_model_bit_identical(data, training, autocast):
     torch.manual_seed(3)
     model = DetectionModel("yolov5n.yaml", nc=2).train(training)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    measure(model, val_loader(data), half=True)
+    buffers = {name: tensor.clone() for name, tensor in model.named_buffers()}
+    measure(model, val_loader(data), autocast=autocast)
     assert model.training is training
     for name, tensor in model.state_dict().items():
+        assert tensor.dtype == before[name].dtype
         assert torch.equal(tensor, before[name]), name
+    for name, tensor in model.named_buffers():
+        assert torch.equal(tensor, buffers[name]), name
     levels = model.train()(torch.rand(2, 3, 64, 64))
     sum(level.sum() for level in levels).backward()  # what evaluation cached must not stand in training's way
 
@@ -170,100 +251,31 @@ def test_table_columns():
     )
 
 
-# val.py --------------------------------------------------------------------------------------------------------------
-
-
-def run_val(data, checkpoint, tmp_path, **flags):
-    options = {"imgsz": 64, "batch_size": 2, "device": "cpu", "workers": 0, "project": str(tmp_path), **flags}
-    return val.run(str(data), weights=str(checkpoint), **options)
-
-
-def test_val_writes_pictures_text_and_json(data, checkpoint, tmp_path):
-    figures, maps, speed = run_val(
-        data, checkpoint, tmp_path, save_txt=True, save_conf=True, save_json=True, save_hybrid=True
-    )
-    assert len(figures) == 7
-    assert maps.shape == (2,)
-    assert all(ms >= 0 for ms in speed)
-    folder = tmp_path / "exp"
-    names = {path.name for path in folder.iterdir()}
-    assert names >= {"confusion_matrix.png", "PR_curve.png", "F1_curve.png", "P_curve.png", "R_curve.png"}
-    assert names >= {"val_batch0_labels.jpg", "val_batch0_pred.jpg"}
-    rows = json.loads((folder / "tiny_predictions.json").read_text())
-    assert set(rows[0]) == {"image_id", "category_id", "bbox", "score"}
-    assert {row["image_id"] for row in rows} <= {0, 1, 2, 3}
-    lines = [line.split() for path in (folder / "labels").iterdir() for line in path.read_text().splitlines()]
-    assert len(lines) == len(rows)
-    assert all(len(line) == 6 for line in lines)
-
-
-def test_val_with_the_callers_model_makes_no_folder(data, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_pycocotools_line(data):
     loader = val_loader(data)
-    figures, _, _ = val.run(check_dataset(data), model=Oracle(loader), dataloader=loader)
-    assert figures[2] > 0.99
-    assert not list(tmp_path.iterdir())
-
-
-def test_coco_asks_for_no_file_of_a_caller_with_its_own_model(data, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    loader, content = val_loader(data), check_dataset(data)
-    images = sorted((content["path"] / "images" / "val").iterdir())
-    listing = tmp_path / "coco" / "val2017.txt"
-    listing.parent.mkdir()
-    listing.write_text("".join(f"{image}\n" for image in images))
-    coco = {**content, "path": listing.parent, "train": content["train"], "val": listing.name}
-    val.run(coco, model=Oracle(loader), dataloader=loader)
-    assert [path.name for path in tmp_path.iterdir()] == ["coco"]
-    val.run(coco, model=Oracle(loader), dataloader=loader, save_dir=listing.parent, plots=False)
-    assert [path.name for path in listing.parent.iterdir() if path != listing] == ["model_predictions.json"]
-
-
-def test_a_single_class_has_one_row_and_no_borrowed_name(data, checkpoint, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level("INFO", LOGGER.name)
-    run_val(data, checkpoint, tmp_path, single_cls=True, plots=False)
-    rows = [text.split()[0] for text in caplog.messages if text.startswith(" " * 10)]
-    assert rows == ["all"]
-
-
-def test_val_refuses_another_class_count(data, tmp_path):
-    model = DetectionModel("yolov5n.yaml", nc=3)
-    path = tmp_path / "three.pt"
-    write_checkpoint(path, Checkpoint(model.state_dict(), ModelMeta.of(model)))
-    with pytest.raises(ConfigError, match="3 classes"):
-        run_val(data, path, tmp_path)
-    run_val(data, path, tmp_path, single_cls=True, plots=False)
-
-
-def test_val_tasks(data, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    flags = ["--data", str(data), "--weights", str(checkpoint), "--img", "64", "--device", "cpu", "--workers", "0"]
-    flags += ["--project", str(tmp_path / "runs")]
-    assert val.main(ValOptions.parse([*flags, "--task", "speed"])).images == 4
-    assert val.main(ValOptions.parse([*flags, "--task", "train"])).images == 8
-    with pytest.raises(DatasetError, match="test"):
-        val.main(ValOptions.parse([*flags, "--task", "test"]))
-    assert len(list((tmp_path / "runs").iterdir())) == 2  # the mistake left no folder
-
-
-def test_val_study_writes_a_row_per_size(data, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("engine.validator.STUDY_SIZES", range(64, 129, 64))
-    options = ValOptions.from_kwargs(
-        data=str(data), weights=[str(checkpoint)], task="study", device="cpu", workers=0, project=str(tmp_path)
+    result = measure(Oracle(loader), loader)
+    line = coco_line(CocoFigures(0.99, 1.0), result.metrics)
+    assert line == (
+        "pycocotools: mAP50 0.9900, mAP50-95 1.0000; ours: 1.0000, 1.0000; difference +1.00 and +0.00 points"
     )
-    val.main(options)
-    assert np.loadtxt(tmp_path / "study_data_tiny.txt").shape == (2, 10)
-    assert (tmp_path / "study.png").exists()
 
 
-def test_val_keywords(data):
-    with pytest.raises(OptionError, match="did you mean conf_thres"):
-        val.run(data, conf_thre=0.1)
-    assert val.process_batch is process_batch
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = val.nothing
+def test_slices_as_a_table_and_a_file(tmp_path):
+    parts = [
+        SliceResult("size", "small", "area up to 32 x 32 px", 2, 3, 0.5, 0.123456789),
+        SliceResult("size", "large", "area from 96 x 96 px", 0, 0, None, None),
+    ]
+    header, small, large = slice_table(parts)
+    assert header.split() == ["Slice", "Images", "Instances", "mAP50", "mAP50-95"]
+    assert small.split()[:5] == ["small", "2", "3", "0.5", "0.123"]
+    assert large.split()[:5] == ["large", "0", "0", "-", "-"]
+    write_slices(tmp_path / "slices.csv", parts)
+    assert (tmp_path / "slices.csv").read_text() == (
+        "group,slice,rule,images,instances,mAP50,mAP50-95\n"
+        "size,small,area up to 32 x 32 px,2,3,0.5,0.123457\n"
+        "size,large,area from 96 x 96 px,0,0,,\n"
+    )
+    assert slice_table([]) == []
 
 
 # Files ---------------------------------------------------------------------------------------------------------------
