@@ -1,38 +1,65 @@
-"""Charts of an evaluation: precision, recall and F1 over confidence, precision over recall, the confusion matrix."""
+"""Charts of an evaluation: precision, recall and F1 over confidence, and precision over recall.
+
+A class has the same colour in every chart. Up to 20 classes each have a line in the legend. Beyond, colours would
+repeat and nobody can follow eighty lines, so the best and the worst are named and the others are a grey background.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.drawing import colors
-from utils.figures import GREY, MEAN, Names, label_font, name_list, new_figure, save_figure, shorten, tidy
+from utils.chart_text import legend
+from utils.figures import (
+    FAINT,
+    MEAN,
+    Names,
+    class_colour,
+    class_style,
+    name_list,
+    new_figure,
+    note,
+    save_figure,
+    shorten,
+    tidy,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
-_LEGEND_LIMIT = 20  # classes up to which each curve gets a colour and a line in the legend
-_FIGURE_LIMIT = 30  # classes below which the confusion matrix shows figures
-_BLANK_BELOW = 0.005  # a share that would be printed as 0.00
+    from utils.average_precision import PrecisionRecall
 
-
-def class_colour(index: int) -> tuple[float, ...]:
-    """A class's colour as matplotlib takes it: red, green, blue in 0..1."""
-    return tuple(value / 255 for value in colors(index))
-
-
-def _class_lines(axes: Axes, x: np.ndarray, curves: np.ndarray, labels: list[str]) -> None:
-    """One thin line a class: coloured and named while a reader can tell them apart, grey beyond."""
-    few = len(curves) <= _LEGEND_LIMIT
-    for index, curve in enumerate(curves):
-        style = {"color": class_colour(index), "label": labels[index]} if few else {"color": "0.72", "alpha": 0.6}
-        axes.plot(x, curve, linewidth=1.0 if few else 0.6, **style)
+CURVE_KINDS = ("PR", "F1", "P", "R")  # files are called <kind>_curve.png
+_NAMED_LINES = 20  # classes up to which every curve has a colour and a line in the legend
+_NAMED_AT_EITHER_END = 6  # classes named where there are more
+_NOTHING = "no detection matches a label: there is no curve"
 
 
-def _legend(axes: Axes, texts: list[str]) -> None:
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, prop=label_font(texts, 8))
+def plot_kind(curves: PrecisionRecall, kind: str, names: Mapping[int, str] | Sequence[str], file: str | Path) -> None:
+    """Draw one of the four curves of an evaluation.
+
+    Args:
+        curves: what to draw.
+        kind: one of :data:`CURVE_KINDS`.
+        names: class names by index; only those with labels appear.
+        file: picture to write.
+    """
+    known = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
+    shown = {row: known.get(int(index), str(index)) for row, index in enumerate(curves.classes)}
+    if kind == "PR":
+        plot_pr(curves.recall, curves.p_of_recall, curves.ap, shown, file, classes=curves.classes)
+        return
+    # P and R are reported where F1 is best; their own charts mark their own maximum.
+    rows, title, best = {
+        "F1": (curves.f1, "F1", float(curves.confidence[curves.best])),
+        "P": (curves.p, "Precision", None),
+        "R": (curves.r, "Recall", None),
+    }[kind]
+    plot_curve(curves.confidence, rows, shown, file, "Confidence", title, best, classes=curves.classes)
 
 
 def plot_curve(
@@ -43,6 +70,8 @@ def plot_curve(
     xlabel: str = "Confidence",
     ylabel: str = "Metric",
     best: float | None = None,
+    *,
+    classes: Sequence[int] | None = None,
 ) -> None:
     """Draw a measure over confidence, a line for each class and a thick one for their mean.
 
@@ -54,22 +83,21 @@ def plot_curve(
         xlabel: text below.
         ylabel: text beside.
         best: confidence to mark on the mean; where the mean is highest when None.
+        classes: (K,) class numbers, which choose the colours; 0 to K - 1 when None.
     """
-    grid, curves = np.asarray(x, dtype=float), np.atleast_2d(np.asarray(y, dtype=float))
-    curves = curves if curves.size else np.zeros((0, len(grid)))
+    grid, curves = _table(x, y)
     labels = [shorten(name) for name in name_list(names, len(curves))]
     figure, (axes,) = new_figure(8.5, 5.5)
-    _class_lines(axes, grid, curves, labels)
     if len(curves) and len(grid):
         mean = curves.mean(0)
         spot = int(mean.argmax()) if best is None else int(np.abs(grid - best).argmin())
-        text = f"all classes {mean[spot]:.2f} at {grid[spot]:.3f}"
-        axes.plot(grid, mean, linewidth=2.8, color=MEAN, label=text)
+        text = f"{mean[spot]:.2f} at {grid[spot]:.3f}"
+        _all_lines(axes, grid, curves, labels, text, classes, ranked_by=curves.mean(1))
         axes.plot(grid[spot], mean[spot], "o", color=MEAN, markersize=6)
         axes.axvline(grid[spot], color=MEAN, linewidth=0.8, linestyle=":")
-        _legend(axes, [*labels, text])
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
+    else:
+        note(axes, _NOTHING)
+    _unit_square(axes)
     tidy(axes, f"{ylabel} over {xlabel.lower()}", xlabel, ylabel)
     save_figure(figure, file)
 
@@ -80,6 +108,8 @@ def plot_pr(
     ap50: np.ndarray,
     names: Names = (),
     file: str | Path = "PR_curve.png",
+    *,
+    classes: Sequence[int] | None = None,
 ) -> None:
     """Draw precision over recall at IoU 0.5, a line for each class and a thick one for their mean.
 
@@ -89,71 +119,71 @@ def plot_pr(
         ap50: (K,) average precision at IoU 0.5, or (K, T) with that in the first column.
         names: names of the K classes.
         file: picture to write.
+        classes: (K,) class numbers, which choose the colours; 0 to K - 1 when None.
     """
-    grid, curves = np.asarray(recall, dtype=float), np.atleast_2d(np.asarray(precision, dtype=float))
-    curves = curves if curves.size else np.zeros((0, len(grid)))
+    grid, curves = _table(recall, precision)
     scores = np.asarray(ap50, dtype=float).reshape(len(curves), -1)[:, 0] if len(curves) else np.zeros(0)
     names_shown = name_list(names, len(curves))
     labels = [f"{shorten(name)} {score:.3f}" for name, score in zip(names_shown, scores, strict=True)]
     figure, (axes,) = new_figure(8.5, 5.5)
-    _class_lines(axes, grid, curves, labels)
     if len(curves):
-        text = f"all classes {scores.mean():.3f} mAP@0.5"
-        axes.plot(grid, curves.mean(0), linewidth=2.8, color=MEAN, label=text)
-        _legend(axes, [*labels, text])
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.02)
+        _all_lines(axes, grid, curves, labels, f"{scores.mean():.3f} mAP@0.5", classes, ranked_by=scores)
+    else:
+        note(axes, _NOTHING)
+    _unit_square(axes)
     tidy(axes, "Precision over recall at IoU 0.5", "Recall", "Precision")
     save_figure(figure, file)
 
 
-def plot_confusion(
-    matrix: np.ndarray, names: Names = (), file: str | Path = "confusion_matrix.png", normalize: bool = True
+def _table(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) abscissa and (K, n) curves, with no row at all where there is no value."""
+    grid, curves = np.asarray(x, dtype=float), np.atleast_2d(np.asarray(y, dtype=float))
+    return grid, curves if curves.size else np.zeros((0, len(grid)))
+
+
+def _unit_square(axes: Axes) -> None:
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+
+
+def _all_lines(
+    axes: Axes,
+    x: np.ndarray,
+    curves: np.ndarray,
+    labels: list[str],
+    summary: str,
+    classes: Sequence[int] | None,
+    *,
+    ranked_by: np.ndarray,
 ) -> None:
-    """Draw a confusion matrix.
-
-    Args:
-        matrix: (K + 1, K + 1) counts, row predicted, column true, the last of each the background.
-        names: names of the K classes.
-        file: picture to write.
-        normalize: show each column's shares instead of counts.
-    """
-    counts = np.asarray(matrix, dtype=float)
-    size = len(counts)
-    totals = counts.sum(0, keepdims=True)
-    shown = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0) if normalize else counts
-    labels = [shorten(name, 18) for name in name_list(names, size - 1)] + ["background"]
-    side = float(np.clip(0.42 * size + 3.2, 6, 20))
-    figure, (axes,) = new_figure(side * 1.12, side)
-    top = 1.0 if normalize else max(float(shown.max(initial=0.0)), 1.0)
-    visible = np.ma.masked_less(shown, _BLANK_BELOW)
-    picture = axes.imshow(visible, cmap="Blues", vmin=0, vmax=top, interpolation="nearest")
-    bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02)
-    bar.outline.set_visible(False)
-    tidy(
-        axes, "Confusion matrix, " + ("share of each true class" if normalize else "counts"), "True", "Predicted", False
-    )
-    _confusion_labels(axes, labels, size)
-    if size <= _FIGURE_LIMIT:
-        _confusion_figures(axes, shown, top, normalize)
-    save_figure(figure, file, dpi=150)
+    """The mean, the classes, and a legend; ``ranked_by`` decides which of many classes are named."""
+    numbers = np.arange(len(curves)) if classes is None else np.asarray(classes, dtype=int)
+    alone = len(curves) == 1  # a mean of one class would hide it
+    shown = [(f"{labels[0]}: {summary}" if alone else f"all classes {summary}", _mean_line(axes, x, curves))]
+    if not alone:
+        shown += _class_lines(axes, x, curves, labels, numbers, ranked_by)
+    legend(axes, [line for _, line in shown], [text for text, _ in shown])
 
 
-def _confusion_labels(axes: Axes, labels: list[str], size: int) -> None:
-    font = label_font(labels, float(np.clip(420 / max(size, 1), 5.5, 9)))
-    axes.set_xticks(range(size), labels, rotation=90, fontproperties=font)
-    axes.set_yticks(range(size), labels, fontproperties=font)
-    axes.tick_params(length=0)
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.9", linewidth=0.5)
-    axes.tick_params(which="minor", length=0)
+def _mean_line(axes: Axes, x: np.ndarray, curves: np.ndarray) -> Line2D:
+    return axes.plot(x, curves.mean(0), linewidth=2.8, color=MEAN, zorder=4)[0]
 
 
-def _confusion_figures(axes: Axes, shown: np.ndarray, top: float, normalize: bool) -> None:
-    """The value of each cell that is not blank, dark on light and light on dark."""
-    for row, column in zip(*np.nonzero(shown >= _BLANK_BELOW), strict=True):
-        value = shown[row, column]
-        text = f"{value:.2f}" if normalize else f"{value:.0f}"
-        ink = "white" if value > 0.55 * top else GREY
-        axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=8 if len(shown) < 16 else 6)
+def _class_lines(
+    axes: Axes, x: np.ndarray, curves: np.ndarray, labels: list[str], numbers: np.ndarray, ranked_by: np.ndarray
+) -> list[tuple[str, Line2D]]:
+    """A line for every class; those named in the legend, with their texts."""
+    few = len(curves) <= _NAMED_LINES
+    order = np.arange(len(curves)) if few else np.argsort(-ranked_by, kind="stable")
+    ends = _NAMED_AT_EITHER_END
+    best, between, worst = (order, [], []) if few else (order[:ends], order[ends:-ends], order[-ends:])
+    shown = []
+    for rows in (best, between, worst):
+        if rows is between and len(rows):
+            grey = [axes.plot(x, curves[row], linewidth=0.6, color=FAINT, alpha=0.6)[0] for row in rows]
+            shown.append((f"{len(rows)} classes between", grey[0]))
+            continue
+        for row in rows:
+            style = {"color": class_colour(numbers[row]), "linestyle": class_style(numbers[row])}
+            shown.append((labels[row], axes.plot(x, curves[row], linewidth=1.4, zorder=3, **style)[0]))
+    return shown

@@ -41,6 +41,12 @@ class Palette:
 colors = Palette()
 
 
+def ink_on(color: Colour) -> tuple[int, int, int]:
+    """Black or white, whichever can be read better on a colour in RGB order."""
+    red, green, blue = (int(value) for value in color)
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else (255, 255, 255)
+
+
 class Annotator:
     """Draws boxes and labels into one picture.
 
@@ -116,10 +122,22 @@ class Annotator:
         else:
             cv2.rectangle(self.im, (left, top), (right, bottom), tint, self.lw, cv2.LINE_AA)
         if label:
-            self._label(str(label), left, top, tint, tuple(int(value) for value in txt_color))
+            self.label(str(label), left, top, tint, txt_color)
 
-    def _label(self, label: str, left: int, top: int, plate: Colour, ink: Colour) -> None:
-        """A filled plate with the text, shifted so that it stays inside the picture."""
+    def label(
+        self, label: str, x: float, y: float, color: Colour = (128, 128, 128), txt_color: Colour = (255, 255, 255)
+    ) -> None:
+        """Write a label without its box: a filled plate with the text, shifted so that it stays inside the picture.
+
+        Args:
+            label: one line of text.
+            x: of the box's left side, px.
+            y: of the box's upper side, px; the label stands on it, or hangs from it where there is no room above.
+            color: of the plate.
+            txt_color: of the text.
+        """
+        left, top = round(float(x)), round(float(y))
+        plate, ink = (tuple(int(value) for value in tint) for tint in (color, txt_color))
         plain = not self.pil and label.isascii()
         mask = None if plain else text_mask(label, self.text_px, self.font)
         text_w, text_h, descent = self._plain_size(label) if plain else (mask.shape[1], mask.shape[0], 0)

@@ -46,6 +46,11 @@ def find_font(sample: str = "", wanted: str = "") -> tuple[str, bool]:
     return (found, True) if found else (fallback, False)
 
 
+def drawable(text: str) -> str:
+    """The text with question marks for what is no character: Pillow and matplotlib fail on some, crash on others."""
+    return _UNDRAWABLE.sub("?", text)
+
+
 def text_mask(text: str, height: int, font: str = "") -> np.ndarray:
     """Render one line of text.
 
@@ -58,7 +63,7 @@ def text_mask(text: str, height: int, font: str = "") -> np.ndarray:
     Returns:
         (h, w) uint8 coverage, 0 where there is nothing and 255 where there is text.
     """
-    text = _UNDRAWABLE.sub("?", text)  # Pillow fails on some of them, and crashes on others
+    text = drawable(text)
     path, complete = find_font(text, font)
     if not complete and int(cv2.__version__.split(".")[0]) >= 5:
         return _mask_by_opencv(text, height)
@@ -73,7 +78,7 @@ def text_mask(text: str, height: int, font: str = "") -> np.ndarray:
 
 def _mask_by_opencv(text: str, height: int) -> np.ndarray:
     """OpenCV 5's own font, which has the common Chinese characters."""
-    scale = cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, max(round(0.72 * height), 4), 1)
+    scale = cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, max(round(0.85 * height), 4), 1)  # it runs small
     (width, ascent), descent = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     margin = height // 4  # ideographs rise above the Latin letters that the size is measured on
     canvas = np.zeros((ascent + descent + 2 * margin, max(width, 1)), np.uint8)

@@ -1,4 +1,4 @@
-"""Charts: the pictures exist, have the right size, and show what they are given."""
+"""Pictures of batches and of labels: they exist, have the right size, and show what they are given."""
 
 from __future__ import annotations
 
@@ -9,33 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pictures import cut_off, ink, near, pixels_of
 
-from utils.charts import (
-    output_to_target,
-    plot_confusion,
-    plot_curve,
-    plot_images,
-    plot_labels,
-    plot_pr,
-    plot_results,
-    plot_study,
-)
-from utils.drawing import colors
-from utils.errors import ConfigError
-from utils.figures import name_list, name_of, shorten
+from utils.charts import output_to_target, plot_images, plot_labels
+from utils.drawing import colors, ink_on
+from utils.figures import name_list, name_of, shorten, text_width
 from utils.image_io import read_image
+from utils.label_charts import plot_label_counts
 
 ROOT = Path(__file__).resolve().parents[2]
 RNG = np.random.default_rng(5)
-HEADER = (
-    "epoch, train/box_loss, train/obj_loss, train/cls_loss, metrics/precision, metrics/recall, metrics/mAP_0.5, "
-    "metrics/mAP_0.5:0.95, val/box_loss, val/obj_loss, val/cls_loss, x/lr0, x/lr1, x/lr2"
-)
-
-
-def ink(file: Path) -> float:
-    """Share of pixels that are not white."""
-    return float((read_image(file).min(2) < 250).mean())
 
 
 # -- batches -------------------------------------------------------------------------------------------------------
@@ -50,10 +33,6 @@ def test_output_to_target():
     np.testing.assert_allclose(output_to_target([torch.zeros(0, 6), found], max_det=1), expected[:1], rtol=1e-6)
 
 
-def near(pixel: np.ndarray, colour: tuple[int, int, int]) -> bool:
-    return bool(np.abs(pixel.astype(int) - np.array(colour)).max() < 12)
-
-
 @pytest.mark.parametrize("normalised", [True, False])
 @pytest.mark.parametrize("kind", ["uint8", "float"])
 def test_boxes_of_a_batch_are_where_they_belong(tmp_path, normalised, kind):
@@ -65,12 +44,13 @@ def test_boxes_of_a_batch_are_where_they_belong(tmp_path, normalised, kind):
         images if kind == "uint8" else images / 255, targets, ["a/b.jpg", "图.jpg"], tmp_path / "batch.png", {4: "x"}
     )
     shown = read_image(tmp_path / "batch.png")
-    assert shown.shape == (640, 640, 3)
-    second = shown[:320, 320:]
+    strip = shown.shape[0] - 320  # with the files' names, above each image
+    assert shown.shape == (strip + 320, 640, 3) and 10 < strip < 40
+    assert (shown[2:strip, 2:318].max(2) > 200).any() and (shown[2:strip, 300:318].max() == 0)
+    second = shown[strip:, 320:]
     assert near(second[200, 160], colors(4, bgr=True)) and near(second[160, 80], colors(4, bgr=True))
     assert near(second[160, 160], (128, 128, 128))
-    assert not (np.abs(shown[30:310, 10:310].astype(int) - 128) > 12).any()  # the first image has none
-    assert (shown[330:] == 255).all()  # unused tiles are white
+    assert not (np.abs(shown[strip + 5 : -5, 10:310].astype(int) - 128) > 12).any()  # the first image has none
     torch.testing.assert_close(images, before)
 
 
@@ -83,106 +63,95 @@ def test_predictions_below_a_quarter_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "side"), [(0, 64, 64), (1, 640, 640), (5, 64, 192), (20, 64, 256), (16, 640, 1920)]
+    ("count", "size", "expected"),
+    [
+        (0, 320, (320, 320)),
+        (1, 640, (640, 640)),
+        (5, 320, (640, 960)),  # three a row, two rows
+        (20, 64, (960, 960)),  # enlarged to 240 px, so that names can be read
+        (16, 640, (1920, 1920)),
+    ],
 )
-def test_at_most_16_images_and_1920_px(tmp_path, count, size, side):
+def test_at_most_16_images_and_1920_px(tmp_path, count, size, expected):
     plot_images(np.zeros((count, 3, size, size), np.float32), np.zeros((0, 6)), fname=tmp_path / "grid.jpg")
-    assert read_image(tmp_path / "grid.jpg").shape[:2] == (side, side)
+    assert read_image(tmp_path / "grid.jpg").shape[:2] == expected
+
+
+def test_a_thousand_images_with_names_stay_below_the_limit(tmp_path):
+    images = torch.zeros(1000, 3, 8, 8, dtype=torch.uint8)
+    rows = np.c_[np.repeat(np.arange(1000), 50), RNG.integers(0, 80, 50_000), RNG.random((50_000, 4))]
+    plot_images(images, rows, [f"{index}.jpg" for index in range(1000)], tmp_path / "many.jpg")
+    height, width = read_image(tmp_path / "many.jpg").shape[:2]
+    assert width == 960 and 960 < height <= 1920
 
 
 def test_images_need_not_be_square(tmp_path):
-    plot_images(torch.rand(3, 3, 96, 160), torch.tensor([[0, 0, 0.5, 0.5, 0.5, 0.5]]), fname=tmp_path / "wide.jpg")
-    assert read_image(tmp_path / "wide.jpg").shape[:2] == (192, 320)
+    plot_images(torch.rand(3, 3, 192, 320), torch.tensor([[0, 0, 0.5, 0.5, 0.5, 0.5]]), fname=tmp_path / "wide.jpg")
+    assert read_image(tmp_path / "wide.jpg").shape[:2] == (384, 640)
+
+
+def test_boxes_in_px_follow_an_enlarged_image(tmp_path):
+    images = torch.full((1, 3, 60, 60), 128, dtype=torch.uint8)
+    plot_images(images, np.array([[0, 3, 30.0, 30, 20, 20]]), fname=tmp_path / "small.png")
+    shown = read_image(tmp_path / "small.png")
+    assert shown.shape == (240, 240, 3)
+    assert near(shown[120, 80], colors(3, bgr=True)) and near(shown[160, 120], colors(3, bgr=True))
+
+
+def test_no_frame_crosses_a_name(tmp_path):
+    images = torch.full((1, 3, 320, 320), 128, dtype=torch.uint8)
+    rows = np.array([[0, 1, 0.5, 0.6, 0.6, 0.3], [0, 2, 0.4, 0.5, 0.1, 0.9]])  # the second frame goes through the label
+    for order in (rows, rows[::-1]):
+        plot_images(images, order, None, tmp_path / "crossed.png", ["a", "mmmmmmmmm", "c"])
+        plate = read_image(tmp_path / "crossed.png")[132:140, 70:150]
+        assert pixels_of(plate, colors(1)) > 100 and pixels_of(plate, colors(2)) == 0
+
+
+def test_names_are_black_on_light_plates_and_white_on_dark_ones():
+    assert ink_on((240, 162, 2)) == (0, 0, 0) and ink_on((255, 255, 255)) == (0, 0, 0)
+    assert ink_on((27, 108, 168)) == (255, 255, 255) and ink_on(torch.tensor([0, 0, 0])) == (255, 255, 255)
 
 
 # -- labels --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("classes", [0, 3, 80])
-def test_labels_with_any_number_of_classes(tmp_path, classes):
-    rows = np.zeros((0, 5))
-    if classes:
-        rows = np.c_[RNG.integers(0, classes, 500), RNG.random((500, 2)), RNG.beta(1, 5, (500, 2))]
-    plot_labels(rows, {index: f"类 $name {index}" for index in range(classes)}, tmp_path)
-    for name in ("labels.jpg", "labels_correlogram.jpg"):
-        image = read_image(tmp_path / name)
-        assert min(image.shape[:2]) >= 1000
-    if classes:
-        assert ink(tmp_path / "labels_correlogram.jpg") > 0.05
+def some_labels(classes: int, count: int) -> np.ndarray:
+    return np.c_[RNG.integers(0, classes, count), RNG.random((count, 2)), RNG.beta(1, 5, (count, 2))]
 
 
-# -- curves --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [
+        (0, {0: "a", 1: "b"}),
+        (500, {index: f"类 $name {index}" for index in range(3)}),
+        (500, [f"class number {index} with a rather long descriptive name" for index in range(80)]),
+        pytest.param(500, dict.fromkeys(range(300), "行人"), marks=pytest.mark.slow),
+    ],
+)
+def test_labels_with_any_number_of_classes(tmp_path, count, names):
+    plot_label_counts(some_labels(max(len(names), 1), count), names, tmp_path / "labels.jpg")
+    assert min(read_image(tmp_path / "labels.jpg").shape[:2]) >= 1000
+    assert not cut_off(tmp_path / "labels.jpg")
+    assert ink(tmp_path / "labels.jpg") > (0.02 if count else 0.005)
 
 
-@pytest.mark.parametrize("classes", [0, 3, 80])
-def test_curves_with_any_number_of_classes(tmp_path, classes):
-    grid = np.linspace(0, 1, 200)
-    rows = np.stack([grid ** (1 + index) for index in range(classes)]) if classes else np.zeros((0, 200))
-    before = rows.copy()
-    names = [f"name {index}" for index in range(classes)]
-    plot_curve(grid, rows, names, tmp_path / "F1_curve.png", "Confidence", "F1")
-    plot_pr(grid, 1 - rows, np.linspace(0, 1, classes), names, tmp_path / "PR_curve.png")
-    for name in ("F1_curve.png", "PR_curve.png"):
-        assert read_image(tmp_path / name).shape == (1100, 1700, 3)
-        assert ink(tmp_path / name) > (0.02 if classes else 0.001)
-    np.testing.assert_array_equal(rows, before)
+def test_both_files_of_labels_from_a_tensor(tmp_path):
+    plot_labels(torch.from_numpy(some_labels(3, 200)), ["a", "b", "c"], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.jpg", "labels_correlogram.jpg"]
+    for file in tmp_path.iterdir():
+        assert not cut_off(file)
+        assert ink(file) > 0.05
 
 
-def test_average_precision_may_have_all_thresholds(tmp_path):
-    grid = np.linspace(0, 1, 50)
-    ap = RNG.random((3, 10))
-    plot_pr(grid, RNG.random((3, 50)), ap, "abc", tmp_path / "all.png")
-    assert (tmp_path / "all.png").exists()
-
-
-@pytest.mark.parametrize(("classes", "normalize"), [(1, True), (3, False), (12, True), (80, True)])
-def test_confusion_matrix(tmp_path, classes, normalize):
-    matrix = np.zeros((classes + 1, classes + 1))  # with empty columns: no division by zero
-    matrix[:classes, :classes] = np.diag(np.arange(classes))
-    with np.errstate(all="raise"):
-        plot_confusion(matrix, {0: "行人"}, tmp_path / "confusion_matrix.png", normalize)
-    assert min(read_image(tmp_path / "confusion_matrix.png").shape[:2]) >= 800
-
-
-# -- results and study ---------------------------------------------------------------------------------------------
-
-
-def write_results(file: Path, epochs: int) -> None:
-    lines = [",".join(f"{name.strip():>20}" for name in HEADER.split(","))]
-    for epoch in range(epochs):
-        lines.append(",".join(f"{value:20.5g}" for value in [epoch, *RNG.random(13)]))
-    file.write_text("\n".join(lines) + "\n")
-
-
-def test_results_beside_their_files(tmp_path):
-    write_results(tmp_path / "results.csv", 1)
-    plot_results(tmp_path / "results.csv")
-    alone = ink(tmp_path / "results.png")
-    assert alone > 0.005
-    write_results(tmp_path / "results2.csv", 40)
-    (tmp_path / "results3.csv").write_text("epoch, broken\n1, not a number\n")
-    (tmp_path / "results4.csv").write_text("")
-    plot_results(dir=tmp_path)
-    assert ink(tmp_path / "results.png") > alone
-
-
-def test_results_without_any_row_are_an_error(tmp_path):
-    with pytest.raises(ConfigError, match=r"results\*\.csv"):
-        plot_results(tmp_path / "results.csv")
-    write_results(tmp_path / "results.csv", 0)
-    with pytest.raises(ConfigError, match=str(tmp_path)):
-        plot_results(tmp_path / "results.csv")
-
-
-def test_study(tmp_path):
-    for letter in "ns":
-        np.savetxt(tmp_path / f"study_coco_yolov5{letter}.txt", RNG.random((11, 10)), fmt="%10.4g")
-    plot_study(sorted(tmp_path.glob("study_*.txt")), tmp_path / "study.png")
-    assert ink(tmp_path / "study.png") > 0.01
-    (tmp_path / "bad.txt").write_text("1 2 3\n")
-    for wrong in ("bad.txt", "gone.txt"):
-        with pytest.raises(ConfigError, match=wrong):
-            plot_study([tmp_path / wrong], tmp_path / "study.png")
+def test_the_sample_of_boxes_is_of_the_whole_set(tmp_path):
+    """A class that comes last in the files is seen, however many labels there are before."""
+    rows = np.tile([0, 0.5, 0.5, 0.2, 0.2], (20_000, 1))
+    rows[15_000:] = [2, 0.5, 0.5, 0.6, 0.6]
+    plot_label_counts(rows, list("abc"), tmp_path / "labels.png")
+    shown = read_image(tmp_path / "labels.png")
+    _, green, red = shown[: shown.shape[0] // 2, shown.shape[1] // 2 :].astype(int).transpose(2, 0, 1)
+    assert (red - green > 50).sum() > 100  # class 0
+    assert (green - red > 50).sum() > 100  # class 2
 
 
 # -- names and imports ---------------------------------------------------------------------------------------------
@@ -192,8 +161,13 @@ def test_study(tmp_path):
 def test_names_come_as_mapping_or_list(names):
     assert name_list(names, 2) == ["0", "b"]
     assert name_of(names, 7) == "7"
-    assert name_list(["a$b"], 1) == [r"a\$b"]
-    assert shorten("abcdef", 4) == "abc…" and shorten("abcd", 4) == "abcd"
+    assert name_list(["a$b", "two\nlines", "x\ud800y"], 3) == ["a$b", "two?lines", "x?y"]
+
+
+def test_names_are_cut_by_their_width():
+    assert shorten("abcdef", 4) == "abc…" and shorten("abcd", 4) == "abcd" and shorten("", 4) == ""
+    assert text_width("车a") == 3
+    assert shorten("交通信号灯", 10) == "交通信号灯" and shorten("交通信号灯", 9) == "交通信号…"
 
 
 def test_matplotlib_waits_for_the_first_chart_and_pyplot_never_comes(tmp_path):
