@@ -20,21 +20,20 @@ def parse_opt(known: bool = False) -> TrainOptions:
     Args:
         known: ignore arguments that are no flags of this command, for programs that wrap it.
     """
-    if not known:
-        return TrainOptions.parse(description=__doc__.split(":")[0])
-    arguments, _ = TrainOptions.parser(__doc__.split(":")[0]).parse_known_args()
-    return TrainOptions.from_kwargs(**vars(arguments))
+    return TrainOptions.parse(description=__doc__.split(":")[0], ignore_unknown=known)
 
 
 def main(opt: TrainOptions) -> TrainOptions:
-    """Train with given options.
+    """Train, or search for hyperparameters, with given options.
 
     Returns:
         The options, with ``save_dir`` set to the run folder.
     """
-    from engine.training import train_from_options  # noqa: PLC0415 - --help must not wait for torch
+    from engine.evolution import evolve  # noqa: PLC0415 - --help must not wait for torch
+    from engine.training import train_from_options, training_device  # noqa: PLC0415 - as above
 
-    opt.save_dir = str(train_from_options(opt))
+    searches = opt.evolve is not None or opt.resume_evolve is not None
+    opt.save_dir = str(evolve(opt, training_device(opt)) if searches else train_from_options(opt))
     return opt
 
 

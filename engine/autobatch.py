@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from engine.precision import Precision
 from utils.log import LOGGER
 
 FALLBACK = 16
@@ -17,20 +18,20 @@ _SHARE = 0.8  # of the free memory; the rest is for the optimizer, the EMA and f
 _LARGEST = 1024
 
 
-def choose_batch_size(model: nn.Module, imgsz: int, device: torch.device, amp: bool) -> int:
+def choose_batch_size(model: nn.Module, imgsz: int, device: torch.device, precision: Precision) -> int:
     """Measure, fit and choose.
 
     Args:
         model: on ``device``; not changed.
         imgsz: training size, px.
         device: 16 is returned off CUDA.
-        amp: measure in mixed precision.
+        precision: what the run computes in.
     """
     if device.type != "cuda":
         LOGGER.info(f"AutoBatch: measures CUDA memory only, using --batch-size {FALLBACK}")
         return FALLBACK
     free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    sizes, used = _measure(copy.deepcopy(model), imgsz, device, amp)
+    sizes, used = _measure(copy.deepcopy(model), imgsz, device, precision)
     chosen = largest_batch(sizes, used, free)
     LOGGER.info(f"AutoBatch: {free / 1e9:.1f} GB free, using --batch-size {chosen}")
     return chosen
@@ -59,7 +60,7 @@ def largest_batch(sizes: Sequence[int], used: Sequence[float], free: float) -> i
     return FALLBACK
 
 
-def _measure(model: nn.Module, imgsz: int, device: torch.device, amp: bool) -> tuple[list[int], list[float]]:
+def _measure(model: nn.Module, imgsz: int, device: torch.device, precision: Precision) -> tuple[list[int], list[float]]:
     """Peak bytes of a forward and backward pass at each batch size that fits."""
     model.train()
     sizes: list[int] = []
@@ -70,7 +71,7 @@ def _measure(model: nn.Module, imgsz: int, device: torch.device, amp: bool) -> t
         before = torch.cuda.memory_allocated(device)
         try:
             images = torch.zeros(size, 3, imgsz, imgsz, device=device)
-            with torch.autocast("cuda", torch.float16, enabled=amp):
+            with precision.autocast():
                 levels = model(images)
             sum(level.float().sum() for level in levels).backward()
         except torch.OutOfMemoryError:

@@ -8,19 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from engine.options.train import TrainOptions
+from engine.options.train import OPTIMIZERS, TrainOptions
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.transfer import transfer_weights
 from models.yolo import DetectionModel
 from utils.autoanchor import check_anchors
+from utils.class_weights import labels_to_image_weights
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
+from utils.dist import is_main, rank, tensors_from_main
 from utils.errors import ConfigError, DatasetError
 from utils.log import LOGGER
 from utils.paths import check_yaml, find_weights
+from utils.schedule import NOMINAL_BATCH
 from utils.sizes import check_img_size, grid_size
 from utils.yaml_io import yaml_load
 
@@ -30,8 +34,9 @@ HYPERPARAMETERS = (
     *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective"),
     *("flipud", "fliplr", "mosaic", "mixup", "copy_paste"),
 )
-OPTIONAL_HYPERPARAMETERS = ("anchors",)
-_ABOVE_ZERO = ("anchor_t", "anchors")
+OPTIONAL_HYPERPARAMETERS = ("anchors", "nbs")
+_OPTIMIZER = "optimizer"  # a recipe may name its own: learning rates mean little without it
+_ABOVE_ZERO = ("anchor_t", "anchors", "nbs")
 _BELOW_ONE = ("momentum", "warmup_momentum")  # from 0; at 1 nothing old is ever forgotten
 _SHARES = ("flipud", "fliplr", "mosaic", "mixup", "copy_paste")  # 0 to 1
 
@@ -51,8 +56,8 @@ class Names:
         return cls(int(data["nc"]), dict(data["names"]))
 
 
-def load_hyperparameters(source: str | Path | Mapping[str, Any]) -> dict[str, float]:
-    """Read and check hyperparameters.
+def load_hyperparameters(source: str | Path | Mapping[str, Any]) -> dict[str, Any]:
+    """Read and check hyperparameters: numbers, and at most the name of an optimizer.
 
     Args:
         source: a YAML file (found by name below ``data/``) or a mapping.
@@ -68,14 +73,20 @@ def load_hyperparameters(source: str | Path | Mapping[str, Any]) -> dict[str, fl
     missing = [name for name in HYPERPARAMETERS if name not in values]
     if missing:
         raise ConfigError(f"{title}: missing {', '.join(missing)}; copy data/hyps/hyp.scratch-low.yaml and change that")
-    wrong = [name for name, value in values.items() if isinstance(value, bool) or not isinstance(value, (int, float))]
+    if values.get(_OPTIMIZER, OPTIMIZERS[0]) not in OPTIMIZERS:
+        raise ConfigError(f"{title}: optimizer: {values[_OPTIMIZER]!r}: expected one of {', '.join(OPTIMIZERS)}")
+    wrong = [name for name, value in values.items() if name != _OPTIMIZER and not _is_number(value)]
     if wrong:
         raise ConfigError(f"{title}: {', '.join(f'{name}: {values[name]!r}' for name in wrong)}: expected numbers")
     _check_ranges(values, title)
-    unknown = [name for name in values if name not in HYPERPARAMETERS + OPTIONAL_HYPERPARAMETERS]
+    unknown = [name for name in values if name not in (*HYPERPARAMETERS, *OPTIONAL_HYPERPARAMETERS, _OPTIMIZER)]
     if unknown:
         LOGGER.warning(f"{title}: nothing reads {', '.join(unknown)}")
     return values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_ranges(values: Mapping[str, float], title: str) -> None:
@@ -106,12 +117,22 @@ def load_start(weights: str) -> Checkpoint | None:
     return read_checkpoint(path)
 
 
-def build_model(options: TrainOptions, classes: Names, hyp: Mapping[str, float]) -> DetectionModel:
+def build_model(
+    options: TrainOptions, classes: Names, hyp: Mapping[str, float], resumed: Checkpoint | None = None
+) -> DetectionModel:
     """Build what ``--cfg`` or the checkpoint says, with the data's classes, and put the checkpoint's weights in.
 
     A tensor goes over when name and shape agree. So do the anchors, when the levels' strides agree as well: a block
     inserted into a trained network then changes nothing until the first step. AutoAnchor may replace them later.
+
+    Args:
+        options: the command's options.
+        classes: of the data.
+        hyp: hyperparameters; ``anchors`` is read.
+        resumed: the state of a run to go on with: its network is built, and its weights are put in later.
     """
+    if resumed is not None:
+        return _rebuild(resumed, classes)
     start = load_start(options.weights)
     if not options.cfg and start is None:
         raise ConfigError("nothing to build: give --cfg with a model YAML, or --weights with a checkpoint")
@@ -121,6 +142,21 @@ def build_model(options: TrainOptions, classes: Names, hyp: Mapping[str, float])
     if start is not None:
         exclude = () if _same_strides(start, model) else (".anchors",)
         LOGGER.info(f"{options.weights}: {transfer_weights(start.model, model, exclude)}")
+    model.names = dict(classes.names)
+    model.info()
+    return model
+
+
+def _rebuild(resumed: Checkpoint, classes: Names) -> DetectionModel:
+    """The network of a run that goes on.
+
+    Raises:
+        ConfigError: when the data has other classes than the run.
+    """
+    meta = resumed.meta
+    if meta.nc != classes.nc:
+        raise ConfigError(f"the run to go on with knows {meta.nc} classes, its data now has {classes.nc}")
+    model = DetectionModel(meta.yaml, ch=3, nc=meta.nc)
     model.names = dict(classes.names)
     model.info()
     return model
@@ -184,7 +220,16 @@ def build_loaders(
     stride: int,
     batch_size: int,
 ) -> Loaders:
-    """Make the loaders of a run; validation takes batches twice as large, as it keeps no gradients."""
+    """Make the loaders of a run; validation takes batches twice as large, as it keeps no gradients.
+
+    Args:
+        options: the command's options.
+        data: a checked data set.
+        hyp: hyperparameters.
+        imgsz: px.
+        stride: px, what sides of rectangles divide by.
+        batch_size: images of a training batch in this process.
+    """
     train, dataset = create_dataloader(
         data["train"],
         imgsz,
@@ -200,6 +245,9 @@ def build_loaders(
         shuffle=not options.rect,
         seed=options.seed,
         nc=data["nc"],
+        rank=rank(),
+        image_weights=options.image_weights,
+        quad=options.quad,
     )
     val, _ = create_dataloader(
         data["val"],
@@ -214,6 +262,8 @@ def build_loaders(
         workers=options.workers,
         prefix="val: ",
         nc=data["nc"],
+        rank=rank(),
+        repeat=False,
     )
     return Loaders(train, dataset, val)
 
@@ -247,13 +297,43 @@ def fit_anchors(model: DetectionModel, dataset: Any, hyp: Mapping[str, float], i
     """
     if enabled:
         before = model.model[-1].anchors.clone()
-        check_anchors(dataset, model, thr=hyp["anchor_t"], imgsz=imgsz)
+        if is_main():
+            check_anchors(dataset, model, thr=hyp["anchor_t"], imgsz=imgsz)
+        tensors_from_main([model.model[-1].anchors])
         if not torch.equal(before, model.model[-1].anchors.to(before)):
             model.model[-1].forget_grids()
             LOGGER.info("AutoAnchor replaced the anchors the model started with")
     if float(model.model[-1].anchors.min()) <= 0:
         raise ConfigError("the model has no anchors yet (its YAML gives only their number): leave out --noautoanchor")
     model.half().float()
+
+
+def optimizer_name(options: TrainOptions, hyp: Mapping[str, Any]) -> str:
+    """The optimizer: what the command line says, else the hyperparameter file, else SGD."""
+    return options.optimizer or hyp.get(_OPTIMIZER, OPTIMIZERS[0])
+
+
+def nominal_batch(options: TrainOptions, hyp: Mapping[str, Any]) -> int:
+    """Images whose gradients make a step: what the command line says, else the hyperparameter file, else 64."""
+    return options.nbs or max(round(hyp.get("nbs", NOMINAL_BATCH)), 1)
+
+
+def image_weights(
+    labels: Sequence[np.ndarray], class_weights: torch.Tensor, class_map: np.ndarray
+) -> np.ndarray | None:
+    """How often each image is to be drawn: the more, the rarer and the worse found the classes on it are.
+
+    Args:
+        labels: per image (n, 5), column 0 the class.
+        class_weights: (nc,) larger for rare classes.
+        class_map: (nc,) mAP of each class at the last evaluation, 0..1.
+
+    Returns:
+        (images,) weights; None when all would be 0.
+    """
+    rare = class_weights.cpu().numpy().astype(np.float64)
+    weights = labels_to_image_weights(labels, len(rare), rare * (1 - class_map) ** 2)
+    return weights if weights.sum() > 0 else None
 
 
 def is_finite(values: Sequence[float]) -> bool:

@@ -1,9 +1,13 @@
-"""Training: set-up, epoch, step. What is written and drawn is reported to others (run_files, run_plots, results)."""
+"""Training: set-up, epoch, step. What is written and drawn is reported to others (run_files, run_plots, results).
+
+In a launch of several processes each of them runs this on its share of the images. All take part in every epoch and
+every evaluation, all come to the same figures and decisions; the main process alone writes and speaks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,10 +16,13 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.autobatch import choose_batch_size
+from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, evaluate
+from engine.failures import explained
 from engine.images import memory_format, resize_to, to_network
+from engine.network import synchronise_norms, wrap_network
 from engine.options.train import TrainOptions
-from engine.precision import amp_works
+from engine.precision import Precision
 from engine.results import (
     ResultsCsv,
     evaluation_header,
@@ -23,8 +30,9 @@ from engine.results import (
     training_header,
     training_line,
 )
-from engine.run_files import RunFolder, timestamp
+from engine.run_files import RunFolder
 from engine.run_plots import TrainPlots
+from engine.run_state import capture, restore
 from engine.setup import (
     Loaders,
     Names,
@@ -32,23 +40,29 @@ from engine.setup import (
     build_model,
     fit_anchors,
     freeze_layers,
+    image_weights,
     is_finite,
+    nominal_batch,
+    optimizer_name,
     training_size,
 )
-from models.checkpoint import Checkpoint, ModelMeta
+from models.checkpoint import Checkpoint
 from utils.class_weights import labels_to_class_weights
 from utils.devices import memory_text
+from utils.dist import all_gather, is_main, rank, tensors_from_main, world_size
 from utils.ema import EarlyStopping, ModelEMA
 from utils.errors import TrainingError
 from utils.log import LOGGER
 from utils.loss import ComputeLoss, scale_gains
 from utils.metrics import fitness
 from utils.optim import WarmupSchedule, smart_optimizer
-from utils.seeding import init_seeds, random_state
+from utils.seeding import init_seeds, set_determinism
 from utils.sizes import grid_size
 
 _MAX_GRADIENT_NORM = 10.0
 _SIZE_DRAWS = 0x5123  # keeps the draws of --multi-scale apart from those of the data
+_FEW_STEPS = 8  # optimizer steps an epoch, below which a recipe for small data trains better
+_QUAD_GAIN = 4  # a batch of --quad has a quarter of the images that the learning rate is meant for
 
 
 @dataclass
@@ -60,13 +74,15 @@ class Progress:
     best_fitness: float | None = None
     losses: tuple[float, float, float] = (0.0, 0.0, 0.0)
     figures: tuple[float, ...] = (0.0,) * 7  # of the last evaluation, as in EvalResult.summary
+    class_map: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (nc,) mAP of each class then
 
 
 class Trainer:
     """One training run.
 
     ``build()`` makes the model, ``prepare()`` everything else, ``fit()`` runs the epochs. After the first two, all
-    parts are plain attributes: ``model ema optimizer schedule loaders loss``.
+    parts are plain attributes: ``model ema optimizer schedule loaders loss``, and ``network``, which is the model with
+    whatever is around it for several processes or compilation.
 
     Args:
         options: the command's options.
@@ -74,6 +90,7 @@ class Trainer:
         data: a checked data set.
         device: where to train.
         folder: where files go.
+        resumed: state to go on from.
     """
 
     def __init__(
@@ -83,40 +100,50 @@ class Trainer:
         data: Mapping[str, Any],
         device: torch.device,
         folder: RunFolder,
+        resumed: Checkpoint | None = None,
     ) -> None:
         self.options, self.hyp, self.data, self.device, self.folder = options, dict(hyp), data, device, folder
-        self.listeners: list[Any] = []  # each is called as run(event, **facts) after every epoch
+        self.resumed = resumed
+        self.callbacks = Callbacks()
         self.classes = Names.of(data, options.single_cls)
-        self.plots = TrainPlots(folder.root, self.classes.names, enabled=not options.noplots)
+        self.plots = TrainPlots(folder.root, self.classes.names, enabled=is_main() and not options.noplots)
         self.csv = ResultsCsv(folder.csv)
-        self.progress = Progress()
+        self.progress = Progress(class_map=np.zeros(self.classes.nc))
         self.stopper = EarlyStopping(patience=options.patience)
 
     # Set-up ----------------------------------------------------------------------------------------------------------
 
     def build(self) -> None:
         """Seed everything and make the model, which shows most mistakes in the settings."""
-        init_seeds(self.options.seed, deterministic=True)
-        model = build_model(self.options, self.classes, self.hyp)
+        init_seeds(self.options.seed + 1 + rank())
+        set_determinism(self.options.deterministic)
+        model = build_model(self.options, self.classes, self.hyp, self.resumed)
+        if self.options.sync_bn:
+            model = synchronise_norms(model, self.device)
         self.model = model.to(self.device, memory_format=memory_format(self.device))
         freeze_layers(self.model, self.options.freeze)
         self.imgsz = training_size(self.model, self.options.imgsz)
 
     def prepare(self) -> None:
-        """Make loaders, optimizer and the rest."""
-        self.amp = amp_works(self.model, self.device, self.imgsz)
+        """Make loaders, optimizer and the rest; a resumed run gets its state back."""
+        options = self.options
+        self.precision = Precision.choose(options.amp, options.bf16, self.model, self.device, self.imgsz)
         self.batch_size = self._batch_size()
         self.loaders = self._loaders()
-        fit_anchors(self.model, self.loaders.dataset, self.hyp, self.imgsz, not self.options.noautoanchor)
+        if self.resumed is None:
+            fit_anchors(self.model, self.loaders.dataset, self.hyp, self.imgsz, not options.noautoanchor)
+        self.network = wrap_network(self.model, self.device, compiled=options.compile)
         self._describe_model()
         self._prepare_optimizer()
-        if self.options.sync_bn:
-            LOGGER.warning("--sync-bn has no effect in a single process")
+        if self.resumed is not None:
+            restore(self, self.resumed)
+            self.resumed = None  # its tensors are copies that nothing needs any more
 
     def _batch_size(self) -> int:
+        """Images of a batch, over all processes."""
         if self.options.batch_size != -1:
             return self.options.batch_size
-        return choose_batch_size(self.model, self.imgsz, self.device, self.amp)
+        return choose_batch_size(self.model, self.imgsz, self.device, self.precision)
 
     def _loaders(self) -> Loaders:
         loaders = build_loaders(
@@ -125,9 +152,10 @@ class Trainer:
             self.hyp,
             imgsz=self.imgsz,
             stride=grid_size(self.model.stride),
-            batch_size=self.batch_size,
+            batch_size=self.batch_size // world_size(),
         )
-        self.plots.labels(loaders.dataset.labels)
+        if self.resumed is None:
+            self.plots.labels(loaders.dataset.labels)
         return loaders
 
     def _describe_model(self) -> None:
@@ -145,14 +173,22 @@ class Trainer:
             len(self.loaders.train),
             self.batch_size,
             self.options.cos_lr,
-            nominal_batch=self.options.nbs,
+            nominal_batch=nominal_batch(self.options, self.hyp),
         )
+        steps = len(self.loaders.train) / self.schedule.accumulate
+        if steps < _FEW_STEPS and "nbs" not in self.hyp:
+            LOGGER.info(f"{steps:.1f} optimizer steps an epoch are few: --hyp hyp.small-data.yaml is made for that")
         self.optimizer = smart_optimizer(
-            self.model, self.options.optimizer, self.hyp["lr0"], self.hyp["momentum"], self.schedule.weight_decay
+            self.model,
+            optimizer_name(self.options, self.hyp),
+            self.hyp["lr0"],
+            self.hyp["momentum"],
+            self.schedule.weight_decay,
         )
         self.ema = ModelEMA(self.model)
         self.loss = ComputeLoss(self.model)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scaled)
+        self.gain = world_size() * (_QUAD_GAIN if self.options.quad else 1)
 
     # Epochs ----------------------------------------------------------------------------------------------------------
 
@@ -166,19 +202,21 @@ class Trainer:
             f"image size {self.imgsz}, {self.loaders.train.num_workers} loader processes, "
             f"epochs {self.progress.epoch} to {self.options.epochs - 1}, results in {self.folder.root}"
         )
+        if is_main():
+            self.callbacks.run("on_train_start", options=self.options, save_dir=self.folder.root)
         result = None
         for epoch in range(self.progress.epoch, self.options.epochs):
             self.progress.epoch = epoch
             self.progress.losses = self.train_epoch(epoch)
             final = epoch + 1 == self.options.epochs or self.stopper.possible_stop
             improved = stop = False
+            reached = None
             if final or not self.options.noval:
                 result = self.evaluate()
                 reached = float(fitness(np.array(result.summary, dtype=np.float64)[None])[0])
                 improved = self._is_best(reached)
                 stop = self.stopper(epoch=epoch, fitness=reached)
-            self._record(epoch)
-            self._save(best=improved, final=final or stop)
+            self._record(reached, best=improved, final=final or stop)
             if stop:
                 best = self.stopper.best_epoch
                 LOGGER.info(f"--patience {self.options.patience}: no better fitness since epoch {best}, training ends")
@@ -190,23 +228,33 @@ class Trainer:
         """One pass over the training images; returns the mean box, obj and cls loss.
 
         Raises:
-            TrainingError: when the losses are no numbers any more.
+            TrainingError: when the losses are no numbers any more, or torch fails in a way known to it.
         """
         self.model.train()
         loader = self.loaders.train
+        if self.options.image_weights:
+            labels = self.loaders.dataset.labels
+            loader.draw_by(image_weights(labels, self.model.class_weights, self.progress.class_map))
         loader.set_epoch(epoch)
         LOGGER.info(f"\n{training_header()}")
         sums = torch.zeros(3, device=self.device)
         title = f"{epoch}/{self.options.epochs - 1}"
-        with tqdm(enumerate(loader), total=len(loader), dynamic_ncols=True) as bar:
-            for index, (images, targets, paths, _) in bar:
+        silent = not is_main()
+        with explained(self.options.compile), tqdm(loader, dynamic_ncols=True, disable=silent) as bar:
+            for index, (images, targets, paths, _) in enumerate(bar):
                 iteration = epoch * len(loader) + index
                 batch = self._inputs(images, epoch, index)
                 sums += self.step(batch, targets.to(self.device), iteration)
                 self.plots.batch(iteration, batch, targets, paths)
-                means = (sums / (index + 1)).tolist()
-                memory = memory_text(self.device)
-                bar.set_description(training_line(title, memory, means, len(targets), batch.shape[-1]), refresh=False)
+                if not silent:
+                    means = (sums / (index + 1)).tolist()
+                    line = training_line(title, memory_text(self.device), means, len(targets), batch.shape[-1])
+                    bar.set_description(line, refresh=False)
+        return self._mean_losses(sums / max(len(loader), 1), epoch)
+
+    def _mean_losses(self, own: torch.Tensor, epoch: int) -> tuple[float, float, float]:
+        """The epoch's mean losses over all processes; an error when they are no numbers."""
+        means = np.mean(all_gather(own.tolist()), axis=0).tolist()
         if not is_finite(means):
             raise TrainingError(
                 f"the losses of epoch {epoch} are {means}: lower lr0, or look for odd labels"
@@ -236,10 +284,10 @@ class Trainer:
             (3,) detached box, obj and cls loss.
         """
         settings = self.schedule.apply(self.optimizer, iteration)
-        with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
-            levels = self.model(images)
+        with self.precision.autocast():
+            levels = self.network(images)
             loss, items = self.loss(levels, targets)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss * self.gain).backward()
         if iteration - self.progress.last_step >= settings.accumulate:
             self._update()
             self.progress.last_step = iteration
@@ -257,22 +305,25 @@ class Trainer:
     # After an epoch --------------------------------------------------------------------------------------------------
 
     def evaluate(self) -> EvalResult:
-        """Measure the EMA on the validation images."""
-        result = evaluate(
-            self.ema.ema,
-            self.loaders.val,
-            device=self.device,
-            nc=self.classes.nc,
-            names=self.classes.names,
-            half=self.amp,
-            single_cls=self.options.single_cls,
-            compute_loss=self.loss,
-            progress=evaluation_header(),
-        )
+        """Measure the EMA on the validation images, each process on its share."""
+        # Processes average equal weights, but each the norm statistics of its own images; the main process's count.
+        tensors_from_main(list(self.ema.ema.buffers()))
+        with explained():
+            result = evaluate(
+                self.ema.ema,
+                self.loaders.val,
+                device=self.device,
+                nc=self.classes.nc,
+                names=self.classes.names,
+                autocast=self.precision.dtype,
+                single_cls=self.options.single_cls,
+                compute_loss=self.loss,
+                progress=evaluation_header(),
+            )
         LOGGER.info(evaluation_table(result, self.classes.names)[0])
         for note in result.notes:
             LOGGER.warning(note)
-        self.progress.figures = result.summary
+        self.progress.figures, self.progress.class_map = result.summary, result.metrics.maps
         return result
 
     def _is_best(self, reached: float) -> bool:
@@ -283,43 +334,16 @@ class Trainer:
         self.progress.best_fitness = reached
         return True
 
-    def _record(self, epoch: int) -> None:
+    def _record(self, reached: float | None, *, best: bool, final: bool) -> None:
+        """Write the epoch's row, then its checkpoint, then tell who listens; ``reached`` is its fitness."""
+        epoch = self.progress.epoch
         rates = [group["lr"] for group in self.optimizer.param_groups]
         values = [*self.progress.losses, *self.progress.figures, *rates]
-        self.csv.append(epoch, values)
-        for listener in self.listeners:
-            listener.run("on_fit_epoch_end", epoch=epoch, values=values, fitness=self.progress.best_fitness)
-
-    def _save(self, best: bool, final: bool) -> None:
-        if self.options.nosave and not final:
+        keep = final or not self.options.nosave
+        checkpoint = capture(self) if keep else None
+        if not is_main():
             return
-        self.folder.write_epoch(self.checkpoint(), best=best, period=self.options.save_period)
-
-    def checkpoint(self) -> Checkpoint:
-        """All that is needed to go on after the current epoch as if nothing had happened."""
-        return Checkpoint(
-            model=self.model.state_dict(),
-            meta=ModelMeta.of(self.model),
-            ema=self.ema.ema.state_dict(),
-            epoch=self.progress.epoch,
-            best_fitness=self.progress.best_fitness,
-            updates=self.ema.updates,
-            optimizer=self.optimizer.state_dict(),
-            opt={**self.options.to_dict(), "save_dir": str(self.folder.root)},
-            date=timestamp(),
-            extra=self._extra(),
-        )
-
-    def _extra(self) -> dict[str, Any]:
-        """State that an exact continuation needs besides the weights."""
-        return {
-            "last_step": self.progress.last_step,
-            "best_epoch": self.stopper.best_epoch,
-            "scaler": self.scaler.state_dict(),
-            "random": random_state(),
-            "pending_gradients": self._pending_gradients(),
-        }
-
-    def _pending_gradients(self) -> dict[str, torch.Tensor]:
-        """Gradients that wait for their step when an epoch ends between two."""
-        return {name: parameter.grad for name, parameter in self.model.named_parameters() if parameter.grad is not None}
+        self.csv.append(epoch, values)
+        if checkpoint is not None:
+            self.folder.write_epoch(checkpoint, best=best, period=self.options.save_period)
+        self.callbacks.run("on_fit_epoch_end", epoch=epoch, values=values, fitness=reached)

@@ -22,12 +22,23 @@ def init_seeds(seed: int = 0, deterministic: bool = False) -> None:
     random.seed(seed)
     np.random.seed(seed % _NUMPY_SEEDS)
     torch.manual_seed(seed)  # covers every CUDA device as well
-    if not deterministic:
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if deterministic:
+        set_determinism(None)
+
+
+def set_determinism(wanted: bool | None) -> None:
+    """Choose between repeatable and possibly faster algorithms of torch; called by entry points.
+
+    Args:
+        wanted: True: an operation without a repeatable implementation is an error. None: such an operation is only
+            named in a warning. False: whatever is fastest, cuDNN trying out its algorithms.
+    """
+    repeatable = wanted is not False
+    if repeatable:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = not repeatable
+    torch.backends.cudnn.deterministic = repeatable
+    torch.use_deterministic_algorithms(repeatable, warn_only=wanted is None)
     # Writing NaN into every new tensor finds bugs, not differences between runs, and costs time in each layer.
     torch.utils.deterministic.fill_uninitialized_memory = False
 

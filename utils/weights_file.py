@@ -11,6 +11,8 @@ import torch
 
 from utils.errors import CheckpointError, first_line
 
+_UNFINISHED = ".tmp"
+
 
 def load_plain(path: str | Path) -> Any:
     """Read a PyTorch file that holds tensors and plain values only; nothing in it can run code.
@@ -39,14 +41,32 @@ def save_atomically(content: Any, path: str | Path) -> None:
         CheckpointError: when the disk is full or the folder cannot be written.
     """
     target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}{_UNFINISHED}")
     try:
         with temporary.open("wb") as stream:
             torch.save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(target)
+        _sync_folder(target.parent)
     except OSError as error:
         raise CheckpointError(f"{target}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed in the middle of :func:`save_atomically` left in a folder."""
+    for leftover in folder.glob(f".*{_UNFINISHED}"):
+        leftover.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's entries on disk, so that a rename survives a power cut; not every system knows how."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

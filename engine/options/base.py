@@ -40,13 +40,30 @@ def flag(
 
 @dataclass
 class Options:
-    """Base of each command's options; subclasses only list fields."""
+    """Base of each command's options; subclasses only list fields.
+
+    Attributes:
+        given: names of the options that the caller named, on the command line or as keywords.
+    """
+
+    def __post_init__(self) -> None:
+        self.given: frozenset[str] = frozenset()
 
     @classmethod
-    def parse(cls, argv: Sequence[str] | None = None, description: str | None = None) -> Self:
-        """Read a command line (``sys.argv`` when None); a wrong one prints what is wrong and exits with code 2."""
-        parser = cls.parser(description)
-        options = cls(**vars(parser.parse_args(argv)))
+    def parse(
+        cls, argv: Sequence[str] | None = None, description: str | None = None, *, ignore_unknown: bool = False
+    ) -> Self:
+        """Read a command line; a wrong one prints what is wrong and exits with code 2.
+
+        Args:
+            argv: arguments; those of this process when None.
+            description: first lines of the help.
+            ignore_unknown: pass over arguments that are no flags of this command.
+        """
+        parser, bare = cls.parser(description), cls.parser(description, defaults=False)
+        read = type(parser).parse_known_args if ignore_unknown else _parse_all
+        options = cls(**vars(read(parser, argv)[0]))
+        options.given = frozenset(vars(read(bare, argv)[0]))
         try:
             options.validate()
         except OptionError as error:
@@ -54,13 +71,18 @@ class Options:
         return options
 
     @classmethod
-    def parser(cls, description: str | None = None) -> argparse.ArgumentParser:
-        """The argparse parser that the fields describe."""
+    def parser(cls, description: str | None = None, defaults: bool = True) -> argparse.ArgumentParser:
+        """The argparse parser that the fields describe.
+
+        Args:
+            description: first lines of the help.
+            defaults: False leaves out of its result what the command line does not name.
+        """
         parser = argparse.ArgumentParser(
             description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         for field in dataclasses.fields(cls):
-            _add_argument(parser, field)
+            _add_argument(parser, field, _default_of(field) if defaults else argparse.SUPPRESS)
         return parser
 
     @classmethod
@@ -77,6 +99,7 @@ class Options:
                 hint = f"; did you mean {' or '.join(close)}?" if close else ""
                 raise OptionError(f"unknown option {name!r}{hint}")
         options = cls(**{name: _as_on_command_line(known[name], value) for name, value in kwargs.items()})
+        options.given = frozenset(kwargs)
         options.validate()
         return options
 
@@ -110,6 +133,10 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """All options by name, for ``opt.yaml`` and checkpoints."""
         return dataclasses.asdict(self)
+
+
+def _parse_all(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    return parser.parse_args(argv), []
 
 
 def _default_of(field: dataclasses.Field) -> Any:
@@ -157,7 +184,7 @@ def _check_numbers(field: dataclasses.Field, value: Any) -> None:
             raise OptionError(f"{_flag_names(field)[0]} {value!r}: expected {wanted[1]}{' each' if several else ''}")
 
 
-def _add_argument(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+def _add_argument(parser: argparse.ArgumentParser, field: dataclasses.Field, shown: Any) -> None:
     default, settings = _default_of(field), dict(field.metadata["settings"])
     text = field.metadata["help"].replace("%", "%%")
     if field.metadata["later"]:
@@ -169,4 +196,4 @@ def _add_argument(parser: argparse.ArgumentParser, field: dataclasses.Field) -> 
         settings["type"] = str if sample is None or isinstance(sample, (bool, list)) else type(sample)
     if isinstance(default, list):
         settings.setdefault("nargs", "+")
-    parser.add_argument(*_flag_names(field), dest=field.name, default=default, help=text, **settings)
+    parser.add_argument(*_flag_names(field), dest=field.name, default=shown, help=text, **settings)

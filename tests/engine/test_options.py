@@ -32,6 +32,16 @@ def test_no_arguments_give_the_defaults():
         (TrainOptions, ["--save-period", "5"], "save_period", 5),
         (TrainOptions, ["--nbs", "32"], "nbs", 32),
         (TrainOptions, ["--cos-lr"], "cos_lr", True),
+        (TrainOptions, ["--resume"], "resume", True),
+        (TrainOptions, ["--resume", "last.pt"], "resume", "last.pt"),
+        (TrainOptions, ["--resume", "--weights", ""], "resume", True),  # what a run needs, it has in its folder
+        (TrainOptions, ["--evolve"], "evolve", 300),
+        (TrainOptions, ["--evolve", "10"], "evolve", 10),
+        (TrainOptions, ["--no-amp"], "amp", False),
+        (TrainOptions, ["--amp"], "amp", True),
+        (TrainOptions, ["--bf16"], "bf16", True),
+        (TrainOptions, ["--deterministic"], "deterministic", True),
+        (TrainOptions, ["--no-deterministic"], "deterministic", False),
         (ValOptions, ["--conf", "0.25"], "conf_thres", 0.25),
         (ValOptions, ["--iou", "0.65"], "iou_thres", 0.65),
         (ValOptions, ["--batch", "1"], "batch_size", 1),
@@ -55,6 +65,10 @@ def test_flag_becomes_option(command, arguments, name, value):
         (TrainOptions, ["--freeze", "-1"]),
         (TrainOptions, ["--cache", "tape"]),
         (TrainOptions, ["--optimizer", "LION"]),
+        (TrainOptions, ["--resume", "--evolve"]),
+        (TrainOptions, ["--evolve", "0"]),
+        (TrainOptions, ["--bf16", "--no-amp"]),
+        (TrainOptions, ["--quad", "--batch-size", "2"]),
         (TrainOptions, ["--no"]),  # several flags begin so
         (ValOptions, ["--conf-thres", "1.5"]),
         (ValOptions, ["--task", "guess"]),
@@ -71,14 +85,6 @@ def test_wrong_value_exits_with_2(command, arguments, capsys):
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        (TrainOptions, ["--resume"]),
-        (TrainOptions, ["--resume", "last.pt"]),
-        (TrainOptions, ["--evolve"]),
-        (TrainOptions, ["--evolve", "10"]),
-        (TrainOptions, ["--evolve_population", "folder"]),
-        (TrainOptions, ["--resume_evolve", "file"]),
-        (TrainOptions, ["--quad"]),
-        (TrainOptions, ["--image-weights"]),
         (ValOptions, ["--dnn"]),
     ],
 )
@@ -97,7 +103,7 @@ def test_keywords_are_checked_like_flags():
     with pytest.raises(OptionError, match="did you mean imgsz"):
         TrainOptions.from_kwargs(imgs=320)
     with pytest.raises(OptionError, match="not available yet"):
-        TrainOptions.from_kwargs(quad=True)
+        ValOptions.from_kwargs(dnn=True)
     with pytest.raises(OptionError, match="--seed 5000000000: expected a number from 0 to 4294967295"):
         TrainOptions.from_kwargs(seed=5_000_000_000)
     with pytest.raises(OptionError, match="--epochs"):
@@ -133,6 +139,13 @@ def test_keywords_of_other_types_mean_what_the_flags_mean():
 def test_keywords_that_are_no_numbers_are_refused(kind, wrong):
     with pytest.raises(OptionError, match=r"expected a( whole)? number"):
         kind.from_kwargs(**wrong)
+
+
+def test_options_know_which_of_them_were_given():
+    assert TrainOptions.parse([]).given == set()
+    assert TrainOptions.parse(["--img", "640", "--cache", "--no-amp"]).given == {"imgsz", "cache", "amp"}
+    assert TrainOptions.parse(["--epochs", "3", "--of-another-program"], ignore_unknown=True).given == {"epochs"}
+    assert TrainOptions.from_kwargs(seed=0).given == {"seed"}
 
 
 def test_every_option_reaches_the_dict():

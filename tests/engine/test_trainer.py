@@ -18,6 +18,7 @@ import val
 from engine.autobatch import FALLBACK, choose_batch_size, largest_batch
 from engine.images import resize_to, to_network
 from engine.options.train import TrainOptions
+from engine.precision import Precision
 from engine.results import CSV_COLUMNS, ResultsCsv
 from engine.setup import (
     HYPERPARAMETERS,
@@ -101,7 +102,7 @@ def test_last_checkpoint_keeps_what_resuming_needs(finished):
     assert content["optimizer"]["param_groups"][0]["momentum"] > 0
     assert content["best_fitness"] is not None
     assert content["opt"]["imgsz"] == 64
-    assert set(content["extra"]) >= {"last_step", "best_epoch", "scaler", "random", "pending_gradients"}
+    assert set(content["extra"]) >= {"last_step", "early_stopping", "scaler", "random", "pending_gradients"}
     weights = {name: tensor for name, tensor in content["model"].items() if tensor.is_floating_point()}
     assert all(tensor.dtype == torch.float32 for tensor in weights.values())
     assert any(not torch.equal(tensor, content["ema"][name]) for name, tensor in weights.items())
@@ -217,7 +218,11 @@ def test_training_goes_on_from_a_checkpoint_with_other_classes(finished, setting
     results = train.train(yaml_load(HYP), options, torch.device("cpu"), events)
     assert len(results) == 7
     assert all(math.isfinite(value) for value in results)
-    assert [name for name, _ in events.names] == ["on_fit_epoch_end", "on_train_end"]
+    assert events.names == [
+        ("on_train_start", ["options", "save_dir"]),
+        ("on_fit_epoch_end", ["epoch", "fitness", "values"]),
+        ("on_train_end", ["results", "save_dir"]),
+    ]
     old = read_checkpoint(finished[0] / "weights" / "best.pt").model
     new = read_checkpoint(tmp_path / "exp" / "weights" / "last.pt")
     assert new.meta.names == {0: "item"}
@@ -344,7 +349,8 @@ def test_batch_size_from_memory(sizes, used, free, expected):
 
 
 def test_batch_size_on_the_cpu():
-    assert choose_batch_size(torch.nn.Identity(), 64, torch.device("cpu"), amp=False) == FALLBACK
+    cpu = torch.device("cpu")
+    assert choose_batch_size(torch.nn.Identity(), 64, cpu, Precision(cpu)) == FALLBACK
 
 
 def test_csv_refuses_another_number_of_values(tmp_path):

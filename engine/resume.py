@@ -1,0 +1,149 @@
+"""``--resume``: finding a run, its options and its state.
+
+A run goes on in its own folder with the options of its ``opt.yaml``; what the command line may change is listed here.
+The state itself is put back by ``run_state``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.options.train import TrainOptions
+from engine.run_files import RunFolder
+from models.checkpoint import Checkpoint, read_checkpoint
+from utils.errors import CheckpointError, ConfigError, OptionError
+from utils.log import LOGGER
+from utils.paths import get_latest_run
+from utils.weights_file import clear_leftovers
+from utils.yaml_io import yaml_load
+
+# What may differ without making another training of it: where things are, how fast, how long, what is kept.
+CHANGEABLE = frozenset(
+    {"epochs", "patience", "data", "device", "workers", "cache", "nosave", "noval", "noplots", "save_period"}
+)
+_ABOUT_THE_FOLDER = frozenset({"resume", "project", "name", "exist_ok"})  # a resumed run has its own
+_NOT_OPTIONS = frozenset({"hyp", "save_dir"})  # what opt.yaml holds besides
+
+
+@dataclass(frozen=True)
+class ResumedRun:
+    """A run to go on with.
+
+    Attributes:
+        options: its own, with the permitted changes.
+        hyp: its hyperparameters.
+        folder: where it lives.
+        checkpoint: its state after its last whole epoch.
+    """
+
+    options: TrainOptions
+    hyp: dict[str, Any]
+    folder: RunFolder
+    checkpoint: Checkpoint
+
+
+def find_run(asked: TrainOptions) -> ResumedRun:
+    """Find the run that ``--resume`` means, and what it needs to go on.
+
+    Args:
+        asked: the command's options; ``resume`` is True for the newest ``last*.pt`` below the current folder, or the
+            path of a checkpoint or run folder.
+
+    Raises:
+        CheckpointError: when there is none, or it holds no training state.
+        ConfigError: when its ``opt.yaml`` is missing or wrong.
+        OptionError: when it has no epoch left.
+    """
+    last = _locate(asked.resume)
+    checkpoint = read_checkpoint(last)
+    if checkpoint.optimizer is None or not checkpoint.extra:
+        raise CheckpointError(
+            f"--resume {last}: holds weights only, no training state; give the run's last.pt, or start a new training "
+            f"with --weights {last}"
+        )
+    inside = last.parent if last.parent.name else last.resolve().parent
+    folder = RunFolder(inside.parent if inside.name == "weights" else inside)
+    stored = yaml_load(folder.options)
+    options = _merge(stored, asked, folder.options)
+    run = ResumedRun(options, _hyperparameters(stored, folder), folder, checkpoint)
+    _require_epochs_left(run, last)
+    clear_leftovers(folder.weights)
+    return run
+
+
+def _locate(wanted: Any) -> Path:
+    """The checkpoint that is meant."""
+    if wanted is True:
+        newest = get_latest_run()
+        if not newest:
+            raise CheckpointError(
+                f"--resume: no last*.pt anywhere below {Path.cwd()}; give the path of a run's last.pt"
+            )
+        return Path(newest)
+    path = Path(str(wanted))
+    candidates = [path / "weights" / "last.pt", path / "last.pt"] if path.is_dir() else [path]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise CheckpointError(f"--resume {wanted}: no such checkpoint; give the path of a run's last.pt")
+    return found
+
+
+def _merge(stored: Mapping[str, Any], asked: TrainOptions, file: Path) -> TrainOptions:
+    """The run's options with what was asked to be different."""
+    known = {field.name for field in dataclasses.fields(TrainOptions)}
+    kept = {name: value for name, value in stored.items() if name in known - _NOT_OPTIONS}
+    wanted = {name: getattr(asked, name) for name in asked.given - _ABOUT_THE_FOLDER}
+    for name in sorted(wanted.keys() - CHANGEABLE):
+        if wanted[name] != kept.get(name):
+            LOGGER.warning(f"--{name.replace('_', '-')} {wanted[name]}: left out, the run goes on with its own")
+    changes = {name: value for name, value in wanted.items() if name in CHANGEABLE}
+    try:
+        options = TrainOptions.from_kwargs(**{**kept, **changes})
+    except OptionError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return options
+
+
+def _hyperparameters(stored: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
+    hyp = stored.get("hyp")
+    if isinstance(hyp, Mapping):
+        return dict(hyp)
+    return yaml_load(folder.hyp)
+
+
+def _require_epochs_left(run: ResumedRun, last: Path) -> None:
+    """Refuse a run that has nothing left to do; one that was cut off before its final check still has that."""
+    done, wanted = run.checkpoint.epoch + 1, run.options.epochs
+    if done < wanted or (done == wanted and run.folder.best_is_unchecked()):
+        return
+    raise OptionError(
+        f"--resume {last}: this run has done {done} of {wanted} epochs; give --epochs with a higher number to go on"
+    )
+
+
+def trim_results(csv: Path, last_epoch: int) -> None:
+    """Take rows out of ``results.csv`` that a run wrote after its last whole epoch, whole or cut off.
+
+    Args:
+        csv: changed in one step; need not exist.
+        last_epoch: the last one whose row stays.
+    """
+    if not csv.exists():
+        return
+    lines = csv.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for number, line in enumerate(lines) if number == 0 or _epoch_of(line, lines[0]) <= last_epoch]
+    if kept != lines:
+        temporary = csv.with_suffix(".csv.tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(csv)
+
+
+def _epoch_of(line: str, header: str) -> float:
+    """The epoch of a row; beyond all epochs for a row that was cut off."""
+    cells = line.split(",")
+    whole = line.endswith("\n") and len(cells) == len(header.split(","))
+    return int(cells[0]) if whole and cells[0].strip().isdecimal() else float("inf")

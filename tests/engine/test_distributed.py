@@ -1,0 +1,223 @@
+"""Two processes that train one model: real ranks, gloo, on the CPU."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_resume import StopAfter, same_runs
+from tiny_dataset import make_dataset
+from training_process import launch, tiny_model
+
+import train
+import val
+from engine.cli import run_command
+from engine.options.train import TrainOptions
+from engine.run_files import RunFolder
+from engine.setup import load_data, load_hyperparameters
+from engine.trainer import Trainer
+from engine.training import train_run
+from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
+from models.yolo import DetectionModel
+from utils.dist import process_group
+from utils.errors import OptionError, TrainingError
+from utils.loss import ComputeLoss, scale_gains
+
+ROOT = Path(__file__).resolve().parents[2]
+HYP = "data/hyps/hyp.scratch-low.yaml"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    return {
+        "cfg": str(tiny_model(folder)),
+        "weights": "",
+        "data": str(make_dataset(folder / "set", val=5)),
+        "imgsz": 64,
+        "batch_size": 4,
+        "epochs": 2,
+        "device": "cpu",
+        "workers": 0,
+        "noplots": True,
+        "project": str(folder / "runs"),
+    }
+
+
+def join(children, seconds: float = 60) -> None:
+    """Wait for processes that must end well."""
+    for child in children:
+        child.join(seconds)
+    assert [child.exitcode for child in children] == [0] * len(children)
+
+
+# The first step ------------------------------------------------------------------------------------------------------
+
+
+def first_step(rank: int, settings: dict, folder: Path) -> None:
+    """Write down a rank's first batch, its loss terms, and the gradients it is left with."""
+    options = TrainOptions.from_kwargs(**settings)
+    with process_group(CPU):
+        trainer = Trainer(options, load_hyperparameters(HYP), load_data(options), CPU, RunFolder(folder / "none"))
+        trainer.build()
+        trainer.prepare()
+        trainer.model.train()
+        trainer.loaders.train.set_epoch(0)
+        trainer.progress.last_step = 0  # as if a step had just been made: the gradients stay
+        pixels, targets, paths, _ = next(iter(trainer.loaders.train))
+        images = trainer._inputs(pixels, 0, 0)
+        items = trainer.step(images, targets, 0)
+        gradients = {name: parameter.grad for name, parameter in trainer.model.named_parameters()}
+        weights = trainer.model.state_dict()
+        parts = {"images": images, "targets": targets, "items": items, "gradients": gradients, "model": weights}
+        torch.save({**parts, "paths": list(paths)}, folder / f"{rank}.pt")
+
+
+def test_first_step_is_the_mean_of_what_each_half_gives_alone(settings, tmp_path):
+    source = DetectionModel(settings["cfg"], nc=2)
+    start = tmp_path / "start.pt"
+    write_checkpoint(start, Checkpoint(source.state_dict(), ModelMeta.of(source)))
+    join(launch(first_step, {**settings, "weights": str(start), "noautoanchor": True}, tmp_path))
+    ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert len({path for rank in ranks for path in rank["paths"]}) == 4, "two images each, no image twice"
+    alone = [gradients_alone(settings, start, rank["images"], rank["targets"]) for rank in ranks]
+    for rank, (items, _) in zip(ranks, alone, strict=True):
+        torch.testing.assert_close(rank["items"], items, atol=1e-5, rtol=1e-5)
+    for name, gradient in ranks[0]["gradients"].items():
+        # Each process's loss counts as often as there are processes, so the mean is that of the doubled losses.
+        mean = (2 * alone[0][1][name] + 2 * alone[1][1][name]) / 2
+        torch.testing.assert_close(gradient, mean, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        assert torch.equal(gradient, ranks[1]["gradients"][name]), name
+
+
+def gradients_alone(settings: dict, start: Path, images: torch.Tensor, targets: torch.Tensor):
+    """Loss terms and gradients of one batch in a process of its own."""
+    model = DetectionModel(settings["cfg"], nc=2)
+    model.load_state_dict(read_checkpoint(start).model)
+    model.half().float()  # as a training begins
+    model.hyp = {**scale_gains(load_hyperparameters(HYP), 2, 2, 64), "label_smoothing": 0.0}
+    loss, items = ComputeLoss(model)(model.train()(images), targets)
+    loss.backward()
+    return items, {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+# Whole trainings -----------------------------------------------------------------------------------------------------
+
+
+def whole_run(rank: int, settings: dict, folder: Path, name: str, stop_after: int | None = None) -> None:
+    """Train with others; every rank writes down what it comes to."""
+    options = TrainOptions.from_kwargs(**settings)
+    with process_group(CPU):
+        try:
+            listener = StopAfter(stop_after) if stop_after is not None else None
+            results = train_run(HYP, options, CPU, Path(settings["project"]) / name, listener)
+        except TrainingError:
+            assert stop_after is not None
+            os._exit(0)  # without waiting for the other rank, as a process that dies
+    np.save(folder / f"{name}-{rank}.npy", results)
+
+
+def resumed_run(rank: int, last: str) -> None:
+    """Go on with a run."""
+    train.run(resume=last)
+
+
+@pytest.mark.parametrize("variant", [{"image_weights": True, "nbs": 12}, {"rect": True, "cos_lr": True}])
+def test_ranks_agree_with_each_other_and_with_val(settings, tmp_path, variant):
+    name = "-".join(variant)
+    settings = {**settings, **variant}
+    join(launch(whole_run, settings, tmp_path, name))
+    results = [np.load(tmp_path / f"{name}-{rank}.npy") for rank in range(2)]
+    np.testing.assert_array_equal(*results)
+    folder = Path(settings["project"]) / name
+    rows = list(csv.reader((folder / "results.csv").read_text().splitlines()[1:]))
+    assert [int(row[0]) for row in rows] == [0, 1]
+    assert all(math.isfinite(float(cell)) for row in rows for cell in row)
+    assert all(float(cell) > 0 for row in rows for cell in row[1:4] + row[8:11])
+    best = str(folder / "weights" / "best.pt")
+    figures, _, _ = val.run(
+        settings["data"], best, imgsz=64, batch_size=4, device="cpu", workers=0, plots=False, project=str(tmp_path)
+    )
+    np.testing.assert_array_equal(figures[:4], results[0][:4])
+
+
+def test_resume_is_exact_with_several_ranks(settings, tmp_path):
+    settings = {**settings, "nbs": 12, "epochs": 3}
+    join(launch(whole_run, settings, tmp_path, "straight"))
+    children = launch(whole_run, settings, tmp_path, "parts", 1)
+    children[0].join(60)
+    for child in children:
+        child.kill()
+        child.join()
+    folder = Path(settings["project"]) / "parts"
+    assert read_checkpoint(folder / "weights" / "last.pt").epoch == 1
+    join(launch(resumed_run, str(folder / "weights" / "last.pt")))
+    same_runs(Path(settings["project"]) / "straight", folder)
+
+
+# Ends ----------------------------------------------------------------------------------------------------------------
+
+
+def endless_run(rank: int, settings: dict, folder: Path) -> None:
+    """Train through the command's frame, as train.py does."""
+    with (folder / f"{rank}.log").open("w", buffering=1) as log:
+        sys.stderr = log
+        os.dup2(log.fileno(), 2)
+        os._exit(run_command(lambda: train.run(**settings)))
+
+
+def test_when_one_rank_dies_the_others_end_and_say_so(settings, tmp_path):
+    settings = {**settings, "epochs": 100_000, "name": "endless", "patience": 0}
+    children = launch(endless_run, settings, tmp_path)
+    last = Path(settings["project"]) / "endless" / "weights" / "last.pt"
+    due = time.monotonic() + 60
+    while not last.exists() and time.monotonic() < due:
+        time.sleep(0.05)
+    os.kill(children[1].pid, signal.SIGKILL)
+    children[0].join(30)
+    assert children[0].exitcode == 2
+    assert "error: process 0 lost another process of this launch" in (tmp_path / "0.log").read_text()
+    assert read_checkpoint(last).epoch >= 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 5}, "--batch-size 5: expected a multiple of the 2 processes"),
+        ({"batch_size": -1}, "--batch-size -1 measures one GPU"),
+        ({"quad": True}, "--quad needs 4 images or more in each process"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(settings, monkeypatch, wrong, message):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(OptionError, match=message):
+        train.run(**{**settings, **wrong})
+
+
+def test_torchrun(settings, tmp_path):
+    """The command of the documentation, and evaluation shared out over more ranks than batches."""
+    words = {**settings, "epochs": 1, "project": tmp_path, "name": "launched"}
+    flags = [
+        word
+        for name, value in words.items()
+        for word in ([f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)])
+    ]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [*command, str(ROOT / "train.py"), *flags], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("results in") == 2  # at the start and at the end, by one process
+    assert read_checkpoint(tmp_path / "launched" / "weights" / "best.pt").optimizer is None
