@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import run_command
 from engine.options.train import TrainOptions
+from utils.log import setup_logging
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +33,7 @@ def main(opt: TrainOptions) -> TrainOptions:
     from engine.evolution import evolve  # noqa: PLC0415 - --help must not wait for torch
     from engine.training import train_from_options, training_device  # noqa: PLC0415 - as above
 
+    setup_logging()
     searches = opt.evolve is not None or opt.resume_evolve is not None
     opt.save_dir = str(evolve(opt, training_device(opt)) if searches else train_from_options(opt))
     return opt
@@ -54,6 +56,7 @@ def train(
     from engine.training import as_train_options, train_run  # noqa: PLC0415 - --help must not wait for torch
     from utils.paths import increment_path  # noqa: PLC0415 - loaded with the engine
 
+    setup_logging()
     options = as_train_options(opt)
     folder = getattr(opt, "save_dir", "") or increment_path(Path(options.project) / options.name, options.exist_ok)
     return train_run(hyp, options, device, folder, callbacks)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.cli import run_command
 from engine.options.val import ValOptions
+from utils.log import setup_logging
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,6 +71,7 @@ def run(
     elif model is not None:
         kwargs["weights"] = []  # else files about the given model would bear the name of the default weights
     cuda = torch.cuda.is_available() and str(kwargs.get("device")) != "cpu"
+    setup_logging()
     options = ValOptions.from_kwargs(**{"data": data, "half": cuda, **kwargs})
     result = validate(options, Given(model, dataloader, Path(save_dir), plots, compute_loss, callbacks))
     return result.summary, result.metrics.maps, result.speed_ms

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.features import FeatureTap
+from engine.images import note_training_size
 from engine.options.detect import DetectOptions
 from engine.predictor import FrameResult, Predictor, Selection, Stopwatches
 from engine.sinks import CropSink, CsvSink, DrawingStyle, FeatureSink, Frame, MediaSink, Sink, TextSink, WindowSink
@@ -112,6 +113,7 @@ def load_detector(options: DetectOptions) -> DetectMultiBackend:
         raise OptionError(
             f"--classes {' '.join(map(str, unknown))}: the model's classes are 0 to {len(backend.names) - 1}"
         )
+    note_training_size(backend.model, max(options.imgsz))
     return backend
 
 

@@ -13,8 +13,8 @@ After every training all of the evolution is on disk. A process that is killed l
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ from engine.training import train_run
 from utils.dist import world_size
 from utils.errors import ConfigError, OptionError, TrainingError
 from utils.genetics import LIMITS, Genes, misfits, population_size
-from utils.log import LOGGER
+from utils.log import LOGGER, at_level
 from utils.paths import PROJECT_ROOT, increment_path
 from utils.wording import counted
 from utils.yaml_io import yaml_load
@@ -68,13 +68,12 @@ def evolve(options: TrainOptions, device: torch.device) -> Path:
     if options.batch_size == -1:
         LOGGER.warning("--batch-size -1 measures anew for each training; give a number to make the trainings alike")
     settings = training_options(options)
-    evolution = Evolution(
-        search,
-        folder,
-        lambda hyp: train_run(hyp, settings, device, folder.workshop, curves=False),
-        plots=not options.noplots,
-    )
-    evolution.run()
+
+    def train(hyp: Mapping[str, Any]) -> tuple[float, ...]:
+        with at_level(logging.WARNING), folder.workshop() as place:  # its lines are about a folder that does not stay
+            return train_run(hyp, settings, device, place, curves=False)
+
+    Evolution(search, folder, train, plots=not options.noplots).run()
     return folder.root
 
 
@@ -92,7 +91,7 @@ class Evolution:
         search: where the evolution stands; it grows with every training.
         folder: where it is written.
         train: trains with all hyperparameters and returns P, R, mAP50, mAP50-95, box, obj and cls loss. It may leave
-            files in the folder's workshop; they are removed afterwards.
+            files in a workshop of the folder; they are removed afterwards.
         plots: draw a picture after each generation.
     """
 
@@ -142,14 +141,11 @@ class Evolution:
             + ", ".join(f"{name} {value:.5g}" for name, value in individual.genes.items())
         )
         started, results, failure = time.monotonic(), _NO_RESULTS, ""
-        self._clear()
         try:
             results = self.train(self.search.hyperparameters(individual))
         except TrainingError as error:
             failure = str(error)
             LOGGER.warning(f"this training failed and counts as 0: {failure}")
-        finally:
-            self._clear()
         done = self.population.record(individual, results, failure)
         self.folder.add(self.search, done)
         self._spent.append(time.monotonic() - started)
@@ -169,9 +165,6 @@ class Evolution:
     def _draw(self) -> None:
         if self.plots:
             self.folder.draw(self.search)
-
-    def _clear(self) -> None:
-        shutil.rmtree(self.folder.workshop, ignore_errors=True)
 
 
 # Where an evolution begins -------------------------------------------------------------------------------------------

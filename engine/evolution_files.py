@@ -6,9 +6,13 @@ written anew from it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +21,18 @@ import yaml
 
 from engine.population import Individual, Population
 from engine.results import CSV_COLUMNS
+from utils.atomic import clear_leftovers, replacing
 from utils.errors import ConfigError, first_line
 from utils.evolution_chart import plot_evolution
-from utils.genetics import LIMITS
+from utils.genetics import LIMITS, misfits
 from utils.log import LOGGER
 from utils.paths import make_folder
-from utils.weights_file import clear_leftovers
 from utils.yaml_io import yaml_load
 
 RESULTS = CSV_COLUMNS[4:11]
 _FORMAT = 1  # raise it whenever the meaning of the population file changes
 _WIDTH = 20
+_WORKSHOP = ".training-"  # beginning of the name of the folder of a training that is under way
 _HEAD = "# Written after each training of train.py --evolve; python train.py --resume_evolve <this file> goes on\n"
 
 
@@ -76,15 +81,26 @@ class EvolutionFolder:
         """Each hyperparameter's values against the fitness."""
         return self.root / "evolve.png"
 
-    @property
-    def workshop(self) -> Path:
-        """Where the present training has its files; not there between two trainings."""
-        return self.root / "training"
+    @contextmanager
+    def workshop(self) -> Iterator[Path]:
+        """A folder for the files of one training, which goes with them afterwards."""
+        made = [path for path in (self.root, *self.root.parents) if not path.exists()]
+        make_folder(self.root)
+        folder = Path(tempfile.mkdtemp(prefix=_WORKSHOP, dir=self.root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            for path in made:  # a mistake in the first training leaves no empty folder behind
+                with contextlib.suppress(OSError):
+                    path.rmdir()
 
     def begin(self, search: Search) -> None:
         """Write the files of an evolution so far, and take away what an interruption has left."""
         make_folder(self.root)
         clear_leftovers(self.root)
+        for folder in self.root.glob(f"{_WORKSHOP}*"):
+            shutil.rmtree(folder, ignore_errors=True)
         _write_in_one_step(self.csv, _table(search))
         self._write_best(search)
 
@@ -135,6 +151,8 @@ def read_search(file: Path) -> Search:
         population = Population(int(options["evolve"]), int(options["seed"]), individuals)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{file}: damaged, or changed by hand ({type(error).__name__}: {error})") from error
+    if not individuals or not isinstance(options.get("epochs"), int):
+        raise ConfigError(f"{file}: damaged, or changed by hand (no individuals, or no number of epochs)")
     in_order = population.trained == individuals[: len(population.trained)]
     if not in_order or [one.number for one in individuals] != list(range(1, len(individuals) + 1)):
         raise ConfigError(f"{file}: the individuals are not in the order of their trainings")
@@ -145,6 +163,9 @@ def _individual(entry: Mapping[str, Any]) -> Individual:
     known = {field.name for field in dataclasses.fields(Individual)}
     one = Individual(**{name: value for name, value in entry.items() if name in known})
     genes = {name: float(one.genes[name]) for name in LIMITS}
+    outside = misfits(genes)
+    if outside:
+        raise ValueError(f"individual {one.number} is out of range in {', '.join(map(str, outside))}")
     results = None if one.results is None else tuple(map(float, one.results))
     if results is not None and len(results) != len(RESULTS):
         raise ValueError(f"individual {one.number} has {len(results)} results instead of {len(RESULTS)}")
@@ -202,13 +223,5 @@ def _cell(figure: float | str) -> str:
 
 
 def _write_in_one_step(file: Path, text: str) -> None:
-    """Write beside the file, make sure it is on disk, then rename: whoever reads it sees the old text or the new."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(file) as stream:
+        stream.write(text)

@@ -14,6 +14,9 @@ _NO_DETERMINISTIC = re.compile(r"^(?P<operation>\S+) does not have a determinist
 _LOST_PEER = re.compile(r"connection (was )?(closed|reset|refused)|broken pipe|timed out|remote process exited", re.I)
 
 
+_SOURCE_PLACE = re.compile(r"^\[[^\]]*\]\s*")  # of gloo's own source file, in front of what it says
+
+
 @contextmanager
 def explained(compiled: bool = False) -> Iterator[None]:
     """Turn known failures into a TrainingError; all others pass.
@@ -38,9 +41,10 @@ def _reason(error: RuntimeError, compiled: bool) -> str | None:
             f"--deterministic: {found['operation']} has no repeatable implementation here; leave the flag out to be "
             "warned only, or give --no-deterministic"
         )
-    if connected() and (_is_lost_peer(error)):
+    if connected() and _is_lost_peer(error):
+        said = _SOURCE_PLACE.sub("", first_line(error))
         return (
-            f"process {rank()} lost another process of this launch ({first_line(error, 80)}); the message of the one "
+            f"process {rank()} lost another process of this launch ({said}); the message of the one "
             "that ended first says why. Go on with --resume"
         )
     if compiled and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):

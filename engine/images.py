@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from utils.log import LOGGER
+
 _WHITE = 255.0  # largest value of an 8-bit pixel
 
 
@@ -24,6 +26,18 @@ def to_network(images: torch.Tensor, device: torch.device, half: bool = False) -
 def memory_format(device: torch.device) -> torch.memory_format:
     """How tensors lie in memory: channels last on the CPU, where convolutions and norms then run a fifth faster."""
     return torch.channels_last if device.type == "cpu" else torch.contiguous_format
+
+
+def note_training_size(model: nn.Module, imgsz: int) -> None:
+    """Say so when a network is used at another image size than it was trained at.
+
+    Args:
+        model: as loaded from a checkpoint, with ``imgsz`` where that tells.
+        imgsz: px, longer side asked for.
+    """
+    trained = getattr(model, "imgsz", None)
+    if trained and trained != imgsz:
+        LOGGER.info(f"note: trained at {trained} px, used at {imgsz}: --img {trained} gives the training's own figures")
 
 
 def resize_to(images: torch.Tensor, size: int, stride: int) -> torch.Tensor:

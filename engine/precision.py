@@ -43,7 +43,7 @@ class Precision:
             BackendError: when the GPU has no bfloat16.
         """
         if bf16:
-            if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+            if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
                 raise BackendError("--bf16: this GPU has no bfloat16; leave it out to train in float16")
             return cls(device, torch.bfloat16)
         return cls(device, torch.float16 if from_main(amp and amp_works(model, device, imgsz)) else None)

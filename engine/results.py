@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.evaluator import EvalResult
 from utils.coco_eval import CocoFigures
+from utils.errors import TrainingError
 from utils.metrics import MetricResult
 from utils.slices import SliceResult
 
@@ -50,13 +51,17 @@ class ResultsCsv:
 
         Raises:
             ValueError: when their number is another.
+            TrainingError: when the disk is full or the file cannot be written.
         """
         if len(values) != len(CSV_COLUMNS) - 1:
             raise ValueError(f"a row has {len(CSV_COLUMNS) - 1} values, got {len(values)}")
         rows = [] if self.path.exists() else [",".join(f"{name:>{_CSV_WIDTH}}" for name in CSV_COLUMNS)]
         rows.append(",".join(f"{value:>{_CSV_WIDTH}.5g}" for value in (epoch, *values)))
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.writelines(f"{row}\n" for row in rows)
+        try:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.writelines(f"{row}\n" for row in rows)
+        except OSError as error:
+            raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
 
 
 def training_header() -> str:

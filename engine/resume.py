@@ -15,10 +15,10 @@ from typing import Any
 from engine.options.train import TrainOptions
 from engine.run_files import RunFolder
 from models.checkpoint import Checkpoint, read_checkpoint
+from utils.atomic import replacing
 from utils.errors import CheckpointError, ConfigError, OptionError
 from utils.log import LOGGER
 from utils.paths import get_latest_run
-from utils.weights_file import clear_leftovers
 from utils.yaml_io import yaml_load
 
 # What may differ without making another training of it: where things are, how fast, how long, what is kept.
@@ -29,7 +29,7 @@ _ABOUT_THE_FOLDER = frozenset({"resume", "project", "name", "exist_ok"})  # a re
 _NOT_OPTIONS = frozenset({"hyp", "save_dir"})  # what opt.yaml holds besides
 
 
-@dataclass(frozen=True)
+@dataclass
 class ResumedRun:
     """A run to go on with.
 
@@ -37,13 +37,20 @@ class ResumedRun:
         options: its own, with the permitted changes.
         hyp: its hyperparameters.
         folder: where it lives.
-        checkpoint: its state after its last whole epoch.
+        last: file of its state.
+        checkpoint: its state after its last whole epoch, until it is taken.
     """
 
     options: TrainOptions
     hyp: dict[str, Any]
     folder: RunFolder
-    checkpoint: Checkpoint
+    last: Path
+    checkpoint: Checkpoint | None
+
+    def take(self) -> Checkpoint:
+        """Hand the state over, so that its memory is free again once it is put back."""
+        checkpoint, self.checkpoint = self.checkpoint, None
+        return checkpoint
 
 
 def find_run(asked: TrainOptions) -> ResumedRun:
@@ -67,12 +74,24 @@ def find_run(asked: TrainOptions) -> ResumedRun:
         )
     inside = last.parent if last.parent.name else last.resolve().parent
     folder = RunFolder(inside.parent if inside.name == "weights" else inside)
-    stored = yaml_load(folder.options)
-    options = _merge(stored, asked, folder.options)
-    run = ResumedRun(options, _hyperparameters(stored, folder), folder, checkpoint)
-    _require_epochs_left(run, last)
-    clear_leftovers(folder.weights)
+    _refuse_older(checkpoint, last, folder)
+    stored = {**checkpoint.opt, **yaml_load(folder.options)}  # a file that was cut short must not bring defaults back
+    options = _merge(stored, checkpoint.opt, asked, folder.options)
+    run = ResumedRun(options, _hyperparameters(stored, folder), folder, last, checkpoint)
+    _require_epochs_left(run)
     return run
+
+
+def _refuse_older(checkpoint: Checkpoint, asked: Path, folder: RunFolder) -> None:
+    """Keep a run's later epochs from being overwritten by going on with an earlier one."""
+    if asked.name == folder.last.name or not folder.last.is_file():
+        return
+    newest = read_checkpoint(folder.last).epoch
+    if checkpoint.epoch < newest:
+        raise OptionError(
+            f"--resume {asked}: is of epoch {checkpoint.epoch}, but {folder.last} of epoch {newest}: going on would "
+            f"overwrite what came later; copy the run folder first, and put {asked.name} in place of its last.pt"
+        )
 
 
 def _locate(wanted: Any) -> Path:
@@ -92,14 +111,17 @@ def _locate(wanted: Any) -> Path:
     return found
 
 
-def _merge(stored: Mapping[str, Any], asked: TrainOptions, file: Path) -> TrainOptions:
-    """The run's options with what was asked to be different."""
+def _merge(stored: Mapping[str, Any], was: Mapping[str, Any], asked: TrainOptions, file: Path) -> TrainOptions:
+    """The run's options as stored, with what was asked to be different; ``was`` is what it was last trained with."""
     known = {field.name for field in dataclasses.fields(TrainOptions)}
     kept = {name: value for name, value in stored.items() if name in known - _NOT_OPTIONS}
     wanted = {name: getattr(asked, name) for name in asked.given - _ABOUT_THE_FOLDER}
     for name in sorted(wanted.keys() - CHANGEABLE):
         if wanted[name] != kept.get(name):
-            LOGGER.warning(f"--{name.replace('_', '-')} {wanted[name]}: left out, the run goes on with its own")
+            LOGGER.warning(f"{asked.flag_of(name)} {wanted[name]}: left out, the run goes on with its own")
+    for name, value in was.items():
+        if name in kept and name not in CHANGEABLE | _ABOUT_THE_FOLDER and kept[name] != value:
+            LOGGER.warning(f"{file}: {name} is {kept[name]!r}, but the run was trained with {value!r}")
     changes = {name: value for name, value in wanted.items() if name in CHANGEABLE}
     try:
         options = TrainOptions.from_kwargs(**{**kept, **changes})
@@ -115,13 +137,22 @@ def _hyperparameters(stored: Mapping[str, Any], folder: RunFolder) -> dict[str, 
     return yaml_load(folder.hyp)
 
 
-def _require_epochs_left(run: ResumedRun, last: Path) -> None:
+def _require_epochs_left(run: ResumedRun) -> None:
     """Refuse a run that has nothing left to do; one that was cut off before its final check still has that."""
     done, wanted = run.checkpoint.epoch + 1, run.options.epochs
-    if done < wanted or (done == wanted and run.folder.best_is_unchecked()):
+    stopping = run.checkpoint.extra["early_stopping"]
+    waited = run.checkpoint.epoch - stopping["best_epoch"]
+    out_of_patience = stopping["stopped"] and 0 < run.options.patience <= waited
+    if (done < wanted and not out_of_patience) or (done <= wanted and run.folder.best_is_unchecked()):
         return
+    if out_of_patience and done < wanted:
+        raise OptionError(
+            f"--resume {run.last}: this run ended after {done} epochs, {waited} of them without a better fitness; give "
+            "--patience with a higher number (0 never stops) to go on"
+        )
     raise OptionError(
-        f"--resume {last}: this run has done {done} of {wanted} epochs; give --epochs with a higher number to go on"
+        f"--resume {run.last}: this run has done its {done} epochs, and --epochs {wanted} asks for no more; give a "
+        "higher number, or the folder of another run"
     )
 
 
@@ -134,12 +165,13 @@ def trim_results(csv: Path, last_epoch: int) -> None:
     """
     if not csv.exists():
         return
-    lines = csv.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for number, line in enumerate(lines) if number == 0 or _epoch_of(line, lines[0]) <= last_epoch]
+    lines = csv.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    header, *rows = lines or [""]
+    whole = [header] if header.endswith("\n") else []  # a header that was cut off is written again with the next row
+    kept = whole + [line for line in rows if whole and _epoch_of(line, header) <= last_epoch]
     if kept != lines:
-        temporary = csv.with_suffix(".csv.tmp")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(csv)
+        with replacing(csv) as stream:
+            stream.write("".join(kept))
 
 
 def _epoch_of(line: str, header: str) -> float:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from utils.paths import make_folder
+from utils.dist import from_main, is_main
+from utils.errors import ConfigError, OptionError
+from utils.log import LOGGER
+from utils.paths import increment_path, make_folder
 from utils.yaml_io import yaml_save
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,11 @@ class RunFolder:
         """Hyperparameters of the run."""
         return self.root / "hyp.yaml"
 
+    def forget_other_run(self) -> None:
+        """Remove weights and figures that another run left here: what this one finds later should be its own."""
+        for file in (self.last, self.best, self.csv):
+            file.unlink(missing_ok=True)
+
     def best_is_unchecked(self) -> bool:
         """Whether ``best.pt`` still holds training state: stripping and checking it ends a run."""
         return self.best.exists() and read_checkpoint(self.best).optimizer is not None
@@ -78,6 +94,71 @@ class RunFolder:
         if period > 0 and checkpoint.epoch % period == 0:
             write_checkpoint(self.weights / f"epoch{checkpoint.epoch}.pt", checkpoint)
         write_checkpoint(self.last, checkpoint)
+
+
+@contextmanager
+def claimed_folder(wanted: Path, exist_ok: bool) -> Iterator[Path]:
+    """A run folder that no other process has; an error that leaves it empty takes it away again.
+
+    Args:
+        wanted: its path, counted up when something is there already; the same in every process of a launch.
+        exist_ok: take it even so.
+    """
+    made = _claim(wanted, exist_ok) if is_main() else []
+    folder = from_main(made[-1] if made else wanted)
+    try:
+        yield folder
+    finally:
+        for path in reversed(made):  # a folder with something in it stays
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a run folder to this process; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        folder: must be there. Where the system has no such locks, nothing is kept from anybody.
+
+    Raises:
+        OptionError: when another process is training in it.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OptionError(
+                f"{folder}: another process is training in this folder; wait, or choose another"
+            ) from error
+        except OSError:  # a file system without locks
+            LOGGER.debug(f"{folder}: cannot be locked")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _claim(wanted: Path, exist_ok: bool) -> list[Path]:
+    """Make a folder, and those above it that are missing; returns what was made, or that folder alone."""
+    missing = [path for path in reversed(wanted.parents) if not path.exists()]
+    make_folder(wanted.parent)
+    while True:
+        path = increment_path(wanted, exist_ok)
+        if exist_ok and path.exists():
+            return [path]
+        try:
+            path.mkdir()
+        except FileExistsError:  # another process was faster: take the next number
+            continue
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: this folder cannot be made ({error.strerror or error}); choose another --project or --name"
+            ) from error
+        return [*missing, path]
 
 
 def timestamp() -> str:

@@ -14,15 +14,29 @@ import numpy as np
 import torch
 from torch import nn
 
+from engine.precision import Precision
 from engine.run_files import timestamp
 from models.checkpoint import Checkpoint, ModelMeta
-from utils.dist import all_gather, rank
+from utils.dist import all_gather, rank, world_size
 from utils.errors import CheckpointError, first_line
 from utils.log import LOGGER
 from utils.seeding import random_state, restore_random_state
 
 if TYPE_CHECKING:
     from engine.trainer import Trainer
+
+
+_PRECISIONS = {None: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+def precision_of(checkpoint: Checkpoint, device: torch.device) -> Precision | None:
+    """The precision that a run has decided on, when it goes on on the same kind of device; else None."""
+    extra = checkpoint.extra
+    if extra.get("device") != device.type:
+        LOGGER.warning(f"the run was on {extra.get('device')}, now on {device.type}: it goes on, but not exactly")
+        return None
+    dtypes = {name: dtype for dtype, name in _PRECISIONS.items()}
+    return Precision(device, dtypes.get(extra.get("precision")))
 
 
 def capture(trainer: Trainer) -> Checkpoint:
@@ -46,7 +60,11 @@ def capture(trainer: Trainer) -> Checkpoint:
                 "best_fitness": float(stopper.best_fitness),
                 "best_epoch": stopper.best_epoch,
                 "possible_stop": stopper.possible_stop,
+                "stopped": stopper.stopped,
             },
+            "batch_size": trainer.batch_size,
+            "device": trainer.device.type,
+            "precision": _PRECISIONS[trainer.precision.dtype],
             "scaler": trainer.scaler.state_dict(),
             "balance": list(trainer.loss.balance),
             "random": all_gather(random_state()),
@@ -68,7 +86,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         for network in (trainer.model, trainer.ema.ema):
             network.model[-1].forget_grids()  # which hold the anchors that were there before
         trainer.optimizer.load_state_dict(checkpoint.optimizer)
-        trainer.scaler.load_state_dict(extra["scaler"])
+        if extra["scaler"] and trainer.scaler.is_enabled():
+            trainer.scaler.load_state_dict(extra["scaler"])
         trainer.ema.updates = int(checkpoint.updates)
         trainer.loss.balance = list(extra["balance"])
         _restore_progress(trainer, checkpoint)
@@ -76,8 +95,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         _restore_generators(extra["random"])
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise CheckpointError(
-            f"{trainer.folder.last}: does not fit the run it lies in ({first_line(error)}); are opt.yaml and the data "
-            "those that it was trained with?"
+            f"the checkpoint of {trainer.folder.root}: does not fit the run it lies in ({first_line(error)}); are "
+            "opt.yaml and the data those that it was trained with?"
         ) from error
 
 
@@ -88,8 +107,7 @@ def _restore_progress(trainer: Trainer, checkpoint: Checkpoint) -> None:
     progress.last_step = extra["last_step"]
     progress.figures = tuple(extra["figures"])
     progress.class_map = extra["class_map"].numpy().astype(np.float64)
-    for name, value in extra["early_stopping"].items():
-        setattr(trainer.stopper, name, value)
+    trainer.stopper.restore(**extra["early_stopping"], epoch=checkpoint.epoch)
 
 
 def _pending_gradients(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -105,8 +123,8 @@ def _restore_gradients(model: nn.Module, gradients: Mapping[str, torch.Tensor]) 
 
 def _restore_generators(states: list[dict[str, Any]]) -> None:
     """Each process takes its own generators' state; more processes than before start theirs from the seed."""
+    if len(states) != world_size():
+        LOGGER.warning(f"the run had {len(states)} process(es), now {world_size()}: it goes on, but not exactly")
     place = max(rank(), 0)
     if place < len(states):
         restore_random_state(states[place])
-    else:
-        LOGGER.warning(f"process {place} has no random state in the checkpoint: the run goes on, but not exactly")

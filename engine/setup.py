@@ -134,7 +134,7 @@ def build_model(
     if resumed is not None:
         return _rebuild(resumed, classes)
     start = load_start(options.weights)
-    if not options.cfg and start is None:
+    if not options.cfg and (start is None or not start.meta.yaml):
         raise ConfigError("nothing to build: give --cfg with a model YAML, or --weights with a checkpoint")
     config = check_yaml(options.cfg) if options.cfg else start.meta.yaml
     anchors = hyp.get("anchors")
@@ -155,7 +155,11 @@ def _rebuild(resumed: Checkpoint, classes: Names) -> DetectionModel:
     """
     meta = resumed.meta
     if meta.nc != classes.nc:
-        raise ConfigError(f"the run to go on with knows {meta.nc} classes, its data now has {classes.nc}")
+        raise ConfigError(
+            f"the run to go on with knows {meta.nc} classes, its data now has {classes.nc}: --data names another set"
+        )
+    if meta.names != classes.names:
+        LOGGER.warning(f"the data's class names were {meta.names} and now are {classes.names}: is it the same set?")
     model = DetectionModel(meta.yaml, ch=3, nc=meta.nc)
     model.names = dict(classes.names)
     model.info()
@@ -180,10 +184,10 @@ def freeze_layers(model: DetectionModel, freeze: Sequence[int]) -> list[str]:
     Raises:
         ConfigError: when the model has no such layer.
     """
-    layers = range(freeze[0]) if len(freeze) == 1 else freeze
-    if layers and max(layers) >= len(model.model):
+    last = freeze[0] - 1 if len(freeze) == 1 else max(freeze, default=-1)
+    if last >= len(model.model):
         raise ConfigError(f"--freeze {freeze}: the model has the layers 0 to {len(model.model) - 1}")
-    prefixes = tuple(f"model.{number}." for number in layers)
+    prefixes = tuple(f"model.{number}." for number in (range(freeze[0]) if len(freeze) == 1 else freeze))
     frozen = []
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(prefixes) if prefixes else True)
@@ -302,9 +306,12 @@ def fit_anchors(model: DetectionModel, dataset: Any, hyp: Mapping[str, float], i
         tensors_from_main([model.model[-1].anchors])
         if not torch.equal(before, model.model[-1].anchors.to(before)):
             model.model[-1].forget_grids()
-            LOGGER.info("AutoAnchor replaced the anchors the model started with")
     if float(model.model[-1].anchors.min()) <= 0:
-        raise ConfigError("the model has no anchors yet (its YAML gives only their number): leave out --noautoanchor")
+        reason = "AutoAnchor found none that fit" if enabled else "--noautoanchor keeps it from getting some"
+        raise ConfigError(
+            f"the model has no anchors (its YAML or hyperparameters give only their number) and {reason}: give anchors "
+            "in the YAML, or more labels"
+        )
     model.half().float()
 
 

@@ -18,7 +18,6 @@ from tqdm import tqdm
 from engine.autobatch import choose_batch_size
 from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, evaluate
-from engine.failures import explained
 from engine.images import memory_format, resize_to, to_network
 from engine.network import synchronise_norms, wrap_network
 from engine.options.train import TrainOptions
@@ -32,7 +31,7 @@ from engine.results import (
 )
 from engine.run_files import RunFolder
 from engine.run_plots import TrainPlots
-from engine.run_state import capture, restore
+from engine.run_state import capture, precision_of, restore
 from engine.setup import (
     Loaders,
     Names,
@@ -100,6 +99,7 @@ class Trainer:
         data: Mapping[str, Any],
         device: torch.device,
         folder: RunFolder,
+        *,
         resumed: Checkpoint | None = None,
     ) -> None:
         self.options, self.hyp, self.data, self.device, self.folder = options, dict(hyp), data, device, folder
@@ -127,7 +127,7 @@ class Trainer:
     def prepare(self) -> None:
         """Make loaders, optimizer and the rest; a resumed run gets its state back."""
         options = self.options
-        self.precision = Precision.choose(options.amp, options.bf16, self.model, self.device, self.imgsz)
+        self.precision = self._precision()
         self.batch_size = self._batch_size()
         self.loaders = self._loaders()
         if self.resumed is None:
@@ -139,10 +139,19 @@ class Trainer:
             restore(self, self.resumed)
             self.resumed = None  # its tensors are copies that nothing needs any more
 
+    def _precision(self) -> Precision:
+        """What the run has decided on before, or decides on now."""
+        known = precision_of(self.resumed, self.device) if self.resumed is not None else None
+        if known is not None:
+            return known
+        return Precision.choose(self.options.amp, self.options.bf16, self.model, self.device, self.imgsz)
+
     def _batch_size(self) -> int:
         """Images of a batch, over all processes."""
         if self.options.batch_size != -1:
             return self.options.batch_size
+        if self.resumed is not None:
+            return int(self.resumed.extra["batch_size"])
         return choose_batch_size(self.model, self.imgsz, self.device, self.precision)
 
     def _loaders(self) -> Loaders:
@@ -176,8 +185,12 @@ class Trainer:
             nominal_batch=nominal_batch(self.options, self.hyp),
         )
         steps = len(self.loaders.train) / self.schedule.accumulate
-        if steps < _FEW_STEPS and "nbs" not in self.hyp:
-            LOGGER.info(f"{steps:.1f} optimizer steps an epoch are few: --hyp hyp.small-data.yaml is made for that")
+        if steps < _FEW_STEPS and "nbs" not in self.hyp and self.resumed is None:
+            images = len(self.loaders.dataset)
+            LOGGER.info(
+                f"{images} images make {steps:.1f} optimizer steps an epoch, which is few: "
+                "--hyp hyp.small-data.yaml steps after every 16 images"
+            )
         self.optimizer = smart_optimizer(
             self.model,
             optimizer_name(self.options, self.hyp),
@@ -200,12 +213,14 @@ class Trainer:
         """
         LOGGER.info(
             f"image size {self.imgsz}, {self.loaders.train.num_workers} loader processes, "
-            f"epochs {self.progress.epoch} to {self.options.epochs - 1}, results in {self.folder.root}"
+            f"epochs {self.progress.epoch} to {self.options.epochs - 1}, run folder {self.folder.root}"
         )
         if is_main():
             self.callbacks.run("on_train_start", options=self.options, save_dir=self.folder.root)
         result = None
         for epoch in range(self.progress.epoch, self.options.epochs):
+            if self.stopper.stopped:  # a resumed run that has only its final check before it
+                break
             self.progress.epoch = epoch
             self.progress.losses = self.train_epoch(epoch)
             final = epoch + 1 == self.options.epochs or self.stopper.possible_stop
@@ -228,7 +243,7 @@ class Trainer:
         """One pass over the training images; returns the mean box, obj and cls loss.
 
         Raises:
-            TrainingError: when the losses are no numbers any more, or torch fails in a way known to it.
+            TrainingError: when the losses are no numbers any more.
         """
         self.model.train()
         loader = self.loaders.train
@@ -240,7 +255,7 @@ class Trainer:
         sums = torch.zeros(3, device=self.device)
         title = f"{epoch}/{self.options.epochs - 1}"
         silent = not is_main()
-        with explained(self.options.compile), tqdm(loader, dynamic_ncols=True, disable=silent) as bar:
+        with tqdm(loader, dynamic_ncols=True, disable=silent) as bar:
             for index, (images, targets, paths, _) in enumerate(bar):
                 iteration = epoch * len(loader) + index
                 batch = self._inputs(images, epoch, index)
@@ -308,18 +323,17 @@ class Trainer:
         """Measure the EMA on the validation images, each process on its share."""
         # Processes average equal weights, but each the norm statistics of its own images; the main process's count.
         tensors_from_main(list(self.ema.ema.buffers()))
-        with explained():
-            result = evaluate(
-                self.ema.ema,
-                self.loaders.val,
-                device=self.device,
-                nc=self.classes.nc,
-                names=self.classes.names,
-                autocast=self.precision.dtype,
-                single_cls=self.options.single_cls,
-                compute_loss=self.loss,
-                progress=evaluation_header(),
-            )
+        result = evaluate(
+            self.ema.ema,
+            self.loaders.val,
+            device=self.device,
+            nc=self.classes.nc,
+            names=self.classes.names,
+            autocast=self.precision.dtype,
+            single_cls=self.options.single_cls,
+            compute_loss=self.loss,
+            progress=evaluation_header(),
+        )
         LOGGER.info(evaluation_table(result, self.classes.names)[0])
         for note in result.notes:
             LOGGER.warning(note)
@@ -345,5 +359,7 @@ class Trainer:
             return
         self.csv.append(epoch, values)
         if checkpoint is not None:
+            # with --nosave the one checkpoint there is must do
+            best = best or self.options.nosave
             self.folder.write_epoch(checkpoint, best=best, period=self.options.save_period)
         self.callbacks.run("on_fit_epoch_end", epoch=epoch, values=values, fitness=reached)

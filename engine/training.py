@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import logging
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,19 @@ from engine.failures import explained
 from engine.options.train import TrainOptions
 from engine.results import evaluation_header, evaluation_table
 from engine.resume import ResumedRun, find_run, trim_results
-from engine.run_files import RunFolder
+from engine.run_files import RunFolder, claimed_folder, locked
 from engine.run_plots import EvalPlots
 from engine.setup import load_data, load_hyperparameters
 from engine.tensorboard import CurveLog
 from engine.trainer import Trainer
 from engine.val_outputs import is_coco
 from models.loading import attempt_load
+from utils.atomic import clear_leftovers
 from utils.devices import select_device
 from utils.dist import from_main, is_main, local_rank, main_first, process_group, world_size
 from utils.errors import BackendError, OptionError
-from utils.log import LOGGER
-from utils.paths import increment_path
+from utils.log import LOGGER, at_level
+from utils.paths import make_folder
 from utils.stripping import strip_optimizer
 
 COCO_IOU = 0.65  # NMS threshold that published COCO figures are measured with
@@ -35,30 +37,18 @@ COCO_IOU = 0.65  # NMS threshold that published COCO figures are measured with
 
 def train_from_options(options: TrainOptions) -> Path:
     """Run the command; returns the run folder."""
-    with _main_speaks():
+    with nullcontext() if is_main() else at_level(logging.ERROR):  # what all would say, the main process says
         resumed = find_run(options) if options.resume else None
         chosen = options if resumed is None else resumed.options
         device = training_device(chosen)
-        with process_group(device):
-            if resumed is not None:
-                hyp = load_hyperparameters(resumed.hyp)
-                _train(resumed.options, hyp, device, resumed.folder.root, resumed=resumed)
-                return resumed.folder.root
-            save_dir = from_main(increment_path(Path(chosen.project) / chosen.name, exist_ok=chosen.exist_ok))
+        if resumed is not None:
+            hyp = load_hyperparameters(resumed.hyp)
+            _train(resumed.options, hyp, device, resumed.folder.root, resumed=resumed)
+            return resumed.folder.root
+        wanted = Path(chosen.project) / chosen.name
+        with process_group(device), claimed_folder(wanted, chosen.exist_ok) as save_dir:
             train_run(chosen.hyp, chosen, device, save_dir)
             return save_dir
-
-
-@contextmanager
-def _main_speaks() -> Iterator[None]:
-    """Keep all processes but the main one from saying the same things once more; errors they still report."""
-    before = LOGGER.level
-    if not is_main():
-        LOGGER.setLevel("ERROR")
-    try:
-        yield
-    finally:
-        LOGGER.setLevel(before)
 
 
 def training_device(options: TrainOptions) -> torch.device:
@@ -133,58 +123,96 @@ def _train(
     curves: bool = True,
 ) -> tuple[float, ...]:
     """A new run, or the rest of one; see :func:`train_run`."""
-    data = load_data(options)
-    folder = RunFolder(save_dir)
-    trainer = Trainer(options, hyp, data, device, folder, resumed.checkpoint if resumed else None)
-    trainer.build()
-    first_epoch = resumed.checkpoint.epoch + 1 if resumed else 0
-    if is_main():
-        folder.create()  # not before the model stands: a mistake in its files should leave no empty run behind
-        folder.write_settings(options.to_dict(), hyp)
-        trim_results(folder.csv, first_epoch - 1)  # with --exist-ok another run may have left all of its own
-        if resumed:
-            LOGGER.info(f"going on with {folder.root} after epoch {first_epoch - 1}")
-        trainer.callbacks = Callbacks(CurveLog(folder.root, first_epoch=first_epoch) if curves else None, events)
-    trainer.prepare()
-    result = trainer.fit()
-    final = check_best(trainer) or result
-    LOGGER.info(f"results in {folder.root}")
-    summary = final.summary if final is not None else trainer.progress.figures
-    if is_main():
-        trainer.callbacks.run("on_train_end", results=summary, save_dir=folder.root)
-    return summary
+    with process_group(device), explained(options.compile):
+        data = load_data(options)
+        folder = RunFolder(save_dir)
+        first_epoch = resumed.checkpoint.epoch + 1 if resumed else 0
+        trainer = Trainer(options, hyp, data, device, folder, resumed=resumed.take() if resumed else None)
+        trainer.build()
+        if is_main():
+            trainer.callbacks = Callbacks(CurveLog(folder.root, first_epoch=first_epoch) if curves else None, events)
+            make_folder(folder.root)
+        with locked(folder.root) if is_main() else nullcontext():
+            trainer.prepare()
+            if is_main():
+                _open_folder(folder, options, hyp, resumed=first_epoch if resumed else None)
+            final = _fit_and_check(trainer)
+        LOGGER.info(f"results in {folder.root}")
+        summary = final.summary if final is not None else trainer.progress.figures
+        if is_main():
+            trainer.callbacks.run("on_train_end", results=summary, save_dir=folder.root)
+        return summary
+
+
+def _fit_and_check(trainer: Trainer) -> EvalResult | None:
+    """All epochs, then the final check; Ctrl-C says how to go on."""
+    try:
+        result = trainer.fit()
+        return check_best(trainer) or result
+    except KeyboardInterrupt:
+        _say_how_to_go_on(trainer.folder)
+        raise
+
+
+def _open_folder(folder: RunFolder, options: TrainOptions, hyp: Mapping[str, Any], resumed: int | None) -> None:
+    """Make the run folder ready and write down the settings; ``resumed`` is the epoch that a run goes on with.
+
+    Not before model, data and state stand: a mistake there should leave nothing behind, and an older run in the same
+    folder as it was.
+    """
+    folder.create()
+    for place in (folder.root, folder.weights):
+        clear_leftovers(place)
+    if resumed is None:
+        folder.forget_other_run()
+    folder.write_settings(options.to_dict(), hyp)
+    if resumed is not None:
+        trim_results(folder.csv, resumed - 1)
+        LOGGER.info(f"going on with {folder.root} after epoch {resumed - 1}")
+
+
+def _say_how_to_go_on(folder: RunFolder) -> None:
+    """After Ctrl-C: whether there is something to resume, and how."""
+    if folder.last.exists():
+        LOGGER.info(f"\nto go on after the last whole epoch: python train.py --resume {folder.root}")
+    else:
+        LOGGER.info(f"\nno epoch was finished: there is nothing to resume in {folder.root}")
 
 
 def check_best(trainer: Trainer) -> EvalResult | None:
-    """Strip ``best.pt`` and evaluate what is in the file, in float32; None when no epoch wrote one."""
-    best = trainer.folder.best
+    """Strip ``best.pt`` and evaluate what is in the file, in float32; None when no epoch wrote one.
+
+    The stripped file takes its place last of all: a run that is cut off before is recognised and gets its check later.
+    """
+    best, stripped = trainer.folder.best, trainer.folder.weights / ".best.stripped.tmp"
     with main_first():
         if is_main() and best.exists():
-            strip_optimizer(best)
-    if not best.exists():
+            strip_optimizer(best, stripped)
+    if not from_main(best.exists()):
         return None
     LOGGER.info(f"\nchecking {best}")
     names = trainer.classes.names
     plots = EvalPlots(trainer.folder.root, names) if not trainer.options.noplots else None
     thresholds = Thresholds(iou=COCO_IOU) if is_coco(trainer.data) else Thresholds()
-    with explained():
-        result = evaluate(
-            attempt_load(best, trainer.device),
-            trainer.loaders.val,
-            device=trainer.device,
-            nc=trainer.classes.nc,
-            names=names,
-            thresholds=thresholds,
-            single_cls=trainer.options.single_cls,
-            compute_loss=trainer.loss,
-            confusion=plots is not None,
-            observers=[plots] if plots else [],
-            progress=evaluation_header(),
-        )
+    result = evaluate(
+        attempt_load(stripped, trainer.device),
+        trainer.loaders.val,
+        device=trainer.device,
+        nc=trainer.classes.nc,
+        names=names,
+        thresholds=thresholds,
+        single_cls=trainer.options.single_cls,
+        compute_loss=trainer.loss,
+        confusion=plots is not None,
+        observers=[plots] if plots else [],
+        progress=evaluation_header(),
+    )
     for row in evaluation_table(result, names, every_class=True):
         LOGGER.info(row)
-    if plots and is_main():  # the batches' pictures come from every process, each of its own batches
+    if plots:
         plots.finish(result)
+    if is_main():
+        stripped.replace(best)
     return result
 
 

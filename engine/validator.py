@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import nn
 
 from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, LossFunction, Thresholds, evaluate
+from engine.images import note_training_size
 from engine.options.val import ValOptions
 from engine.results import coco_line, evaluation_header, evaluation_table, slice_table, write_slices
 from engine.run_plots import EvalPlots, drawing
@@ -60,9 +62,13 @@ def validate(options: ValOptions, given: Given | None = None) -> EvalResult:
     alone = parts.model is None
     data = check_dataset(options.data)
     model, device = _own_model(options, data) if alone else (parts.model, next(parts.model.parameters()).device)
+    if alone and parts.plots:  # not for each size of a study
+        note_training_size(model.model, options.imgsz)
     loader = parts.loader if parts.loader is not None else _loader(options, model, data)
     save_dir = _new_folder(options) if alone else Path(parts.save_dir)
     nc, names = _classes(options, model, data)
+    if options.save_txt or options.save_hybrid or options.save_json:
+        _warn_of_equal_names(getattr(getattr(loader, "dataset", None), "im_files", ()))
     outputs = _Outputs(options, data, save_dir, names, plots=parts.plots, unasked=_may_write(alone, save_dir))
     listeners = Callbacks(parts.listener)
     listeners.run("on_val_start")
@@ -138,8 +144,8 @@ def _study(options: ValOptions, sizes: Sequence[int]) -> EvalResult | None:
     for weights in options.weights:
         table = Path(f"study_{Path(str(options.data)).stem}_{Path(weights).stem}.txt")
         rows = []
-        for size in sizes:
-            LOGGER.info(f"\n{table}: {size} px")
+        for number, size in enumerate(sizes, 1):
+            LOGGER.info(f"\nstudy of {weights}, {number} of {len(sizes)}: {size} px")
             one = dataclasses.replace(options, weights=[weights], imgsz=size, task="val", save_json=False)
             result = validate(one, Given(plots=False))
             rows.append([*result.summary, *result.speed_ms])
@@ -147,6 +153,7 @@ def _study(options: ValOptions, sizes: Sequence[int]) -> EvalResult | None:
         tables.append(table)
     with drawing(Path("study.png")):
         plot_study(tables, "study.png", sizes=list(sizes))
+    LOGGER.info(f"\nfigures of all sizes in {', '.join(map(str, tables))}, drawn in study.png")
     return result
 
 
@@ -221,6 +228,17 @@ def _thresholds(options: ValOptions) -> Thresholds:
     return Thresholds(options.conf_thres, options.iou_thres, options.max_det)
 
 
+def _warn_of_equal_names(files: Sequence[str]) -> None:
+    """Output files and image numbers bear the images' names without their folders, where two may be alike."""
+    stems = Counter(Path(file).stem for file in files)
+    alike = [stem for stem, count in stems.items() if count > 1]
+    if alike:
+        LOGGER.warning(
+            f"{len(alike)} file names come more than once, such as {alike[0]}: what is written about these images goes "
+            "into one file, or under one number; give them names of their own"
+        )
+
+
 class _Outputs:
     """Everything that one validation writes."""
 
@@ -255,6 +273,7 @@ class _Outputs:
             self.plots.finish(result)
         if result.slices is not None:
             write_slices(self.folder / "slices.csv", result.slices)
+            LOGGER.info(f"slices in {self.folder / 'slices.csv'}")
         if self.json is None:
             return result
         path = self.folder / f"{self.weights}_predictions.json"

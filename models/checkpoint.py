@@ -123,4 +123,6 @@ def model_from_checkpoint(checkpoint: Checkpoint, ema: bool = True) -> Detection
         raise CheckpointError(f"the checkpoint does not fit its own description: {first_line(error)}") from error
     model.names = dict(meta.names)
     model.hyp = meta.hyp
+    size = checkpoint.opt.get("imgsz")
+    model.imgsz = size if isinstance(size, int) else None  # px, what it was trained at
     return model.float().eval()

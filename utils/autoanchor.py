@@ -288,7 +288,7 @@ def check_anchors(
         LOGGER.info(f"{_PREFIX}recall {found_recall:.4f} is no better; anchors stay as they are")
         return
     install_anchors(head, found)
-    LOGGER.info(f"{_PREFIX}new anchors installed; put them into the model's YAML to keep them for later runs")
+    LOGGER.info(f"{_PREFIX}new anchors replace those that the model started with; checkpoints carry them along")
 
 
 def install_anchors(head: nn.Module, anchors: np.ndarray) -> None:

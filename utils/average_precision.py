@@ -69,6 +69,44 @@ def coco_ap(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
     return np.array([envelope[place, column].mean() for column, place in enumerate(places)])
 
 
+def trapezoid_envelope(recall: np.ndarray, precision: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The curve below which :func:`trapezoid_ap` takes the area; arguments as :func:`coco_envelope` has them."""
+    _, envelope, reached = compute_ap(recall, precision)
+    return np.interp(at, reached, envelope)
+
+
+def coco_envelope(recall: np.ndarray, precision: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """The curve that :func:`coco_ap` takes its mean of.
+
+    Args:
+        recall: (n,) rising.
+        precision: (n,).
+        at: (m,) recalls to read the curve at.
+
+    Returns:
+        (m,) precisions, 0 beyond the last recall reached.
+    """
+    best_later = np.maximum.accumulate(precision[::-1])[::-1]
+    return np.append(best_later, 0.0)[np.searchsorted(recall, at, side="left")]
+
+
+@dataclass(frozen=True)
+class AreaRule:
+    """How a precision-recall curve is read.
+
+    Attributes:
+        average: recalls and precisions (n, T) to average precision (T,).
+        envelope: recalls and precisions (n,) of one threshold to the curve, read at given recalls.
+    """
+
+    average: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    envelope: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+TRAPEZOID = AreaRule(trapezoid_ap, trapezoid_envelope)
+COCO = AreaRule(coco_ap, coco_envelope)
+
+
 def precision_recall(
     tp: np.ndarray,
     conf: np.ndarray,
@@ -76,7 +114,7 @@ def precision_recall(
     target_cls: np.ndarray,
     eps: float = 1e-16,
     *,
-    average: Callable[[np.ndarray, np.ndarray], np.ndarray] = trapezoid_ap,
+    rule: AreaRule = TRAPEZOID,
 ) -> PrecisionRecall:
     """Work out precision, recall and average precision per class.
 
@@ -86,7 +124,7 @@ def precision_recall(
         pred_cls: (N,) predicted classes.
         target_cls: (M,) classes of all labels.
         eps: keeps divisions finite.
-        average: from a curve to its average precision, :func:`trapezoid_ap` or :func:`coco_ap`.
+        rule: how curves are read, ``TRAPEZOID`` (YOLOv5's) or ``COCO``.
     """
     classes, label_counts = np.unique(target_cls, return_counts=True)
     order = np.argsort(-conf, kind="stable")  # most confident first
@@ -103,9 +141,8 @@ def precision_recall(
         for curve, values, above in ((r, recall, 0), (p, precision, 1)):
             # Confidences fall, and np.interp wants a rising abscissa: mirror both. Nothing is found above the first.
             curve[index] = np.interp(-axis, -conf[mine], values[:, 0], left=above)
-        ap[index] = average(recall, precision)
-        _, envelope, reached = compute_ap(recall[:, 0], precision[:, 0])
-        p_of_recall[index] = np.interp(axis, reached, envelope)
+        ap[index] = rule.average(recall, precision)
+        p_of_recall[index] = rule.envelope(recall[:, 0], precision[:, 0], axis)
     f1 = 2 * p * r / (p + r + eps)
     best = int(smooth(f1.mean(0)).argmax()) if len(classes) else 0
     return PrecisionRecall(classes.astype(int), label_counts, ap, axis, p, r, f1, axis, p_of_recall, best)

@@ -57,7 +57,7 @@ def plot_confusion(
     points = max(10.0, 0.75 * side)
     axes.xaxis.label.set_fontsize(points)
     axes.yaxis.label.set_fontsize(points)
-    title = "Confusion matrix, " + ("share of each true class" if normalize else "counts")
+    title = "Confusion matrix, " + ("shares of each column" if normalize else "counts")
     axes.set_title(title, fontsize=points, loc="left")
     _grid_and_names(axes, labels, pitch)
     if size <= _FIGURE_LIMIT:

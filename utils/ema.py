@@ -79,6 +79,7 @@ class EarlyStopping:
         best_fitness: highest fitness seen.
         best_epoch: first epoch that reached it.
         possible_stop: the next epoch may be the last.
+        stopped: patience has run out.
     """
 
     def __init__(self, patience: int = 30, *, best_fitness: float = 0.0, best_epoch: int = 0):
@@ -86,6 +87,7 @@ class EarlyStopping:
         self.best_fitness = best_fitness
         self.best_epoch = best_epoch
         self.possible_stop = False
+        self.stopped = False
 
     def __call__(self, epoch: int, fitness: float) -> bool:
         """Note an epoch's fitness and say whether to stop.
@@ -98,4 +100,20 @@ class EarlyStopping:
             self.best_fitness, self.best_epoch = fitness, epoch
         waited = epoch - self.best_epoch
         self.possible_stop = waited >= self.patience - 1
-        return waited >= self.patience
+        self.stopped = waited >= self.patience
+        return self.stopped
+
+    def restore(self, best_fitness: float, best_epoch: int, possible_stop: bool, stopped: bool, epoch: int) -> None:
+        """Go on from where another one stood, with a patience of one's own.
+
+        Args:
+            best_fitness: as its attribute was.
+            best_epoch: likewise.
+            possible_stop: likewise.
+            stopped: likewise.
+            epoch: the last one it had noted.
+        """
+        self.best_fitness, self.best_epoch = best_fitness, best_epoch
+        waited = epoch - best_epoch
+        self.possible_stop = possible_stop and waited >= self.patience - 1
+        self.stopped = stopped and waited >= self.patience

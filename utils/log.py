@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 LOGGER = logging.getLogger("yolov5")
 
@@ -40,6 +42,17 @@ def setup_logging(verbose: bool = True) -> None:
         handler.setFormatter(logging.Formatter("%(message)s") if sys.stderr.isatty() else PlainFormatter("%(message)s"))
         LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+@contextmanager
+def at_level(level: int) -> Iterator[None]:
+    """Let only messages of a level and above through inside, such as ``logging.WARNING``."""
+    before = LOGGER.level
+    LOGGER.setLevel(level)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(before)
 
 
 def colorstr(*parts: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from utils.average_precision import (
+    COCO,
     PrecisionRecall,
     ap_per_class,
     coco_ap,
@@ -154,7 +155,7 @@ class DetectionMetrics:
             )
         confidence, predicted = np.concatenate([record.detections[:, 4:6] for record in self.records]).T
         target_classes = np.repeat(np.arange(self.nc), instances)
-        curves = precision_recall(correct, confidence, predicted, target_classes, average=coco_ap)
+        curves = precision_recall(correct, confidence, predicted, target_classes, rule=COCO)
         p, r, f1 = (curve[:, curves.best] for curve in (curves.p, curves.r, curves.f1))
         mean_ap = float(curves.ap.mean())
         maps = np.full(self.nc, mean_ap)

@@ -112,7 +112,7 @@ def find_weights(name: str | Path) -> Path:
         looked = ", ".join(str(place) for place in places)
         raise ConfigError(
             f"{name}: no such weights file (looked at {looked}); nothing is downloaded: "
-            "give the path of a file you have, or --weights '' with --cfg to train from scratch"
+            "give the path of a file you have; train.py also starts from scratch, with --weights '' and --cfg"
         )
     return found
 

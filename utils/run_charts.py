@@ -80,7 +80,7 @@ def plot_comparison(tables: Mapping[str, Mapping[str, np.ndarray]], file: str | 
         _whole_epochs(axes, [table["epoch"] for table in tables.values()])
     for table in tables.values():
         tops = [_best(table["epoch"], table[column], highest=True) for column in _COMPARED]
-        bests.append("best " + " / ".join("-" if top is None else f"{top[0]:.3f}" for top in tops))
+        bests.append("highest " + " / ".join("-" if top is None else f"{top[0]:.3f}" for top in tops))
     shown = [f"{name}: {best}" for name, best in zip(name_list(names, len(names)), bests, strict=True)]
     legend(panels[-1], lines, shown, size=9)
     if title:
@@ -132,7 +132,7 @@ def _say_best(axes: Axes, epochs: np.ndarray, values: np.ndarray | None, column:
     if best is None:
         note(axes, "no number")
         return
-    text = f"max {best[0]:.3f} @ {best[1]}" if metric else f"min {best[0]:.3g} @ {best[1]}"
+    text = f"max {best[0]:.3g} @ {best[1]}" if metric else f"min {best[0]:.3g} @ {best[1]}"
     axes.set_title(text, fontsize=8, loc="right", color=GREY)
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from utils.atomic import replacing
 from utils.errors import CheckpointError, first_line
 
-_UNFINISHED = ".tmp"
+# What torch and zipfile raise for files that are cut off, changed or something else altogether.
+_DAMAGED = (
+    *(RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
 
 
 def load_plain(path: str | Path) -> Any:
@@ -22,6 +28,7 @@ def load_plain(path: str | Path) -> Any:
     """
     source = Path(path)
     try:
+        _check_sums(source)
         return torch.load(source, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{source}: cannot be read ({error.strerror or error})") from error
@@ -30,8 +37,22 @@ def load_plain(path: str | Path) -> Any:
             f"{source}: not a checkpoint of this project: it is damaged, or holds Python objects beside tensors, as "
             "YOLOv5's own files do; such files could run code, and reading them safely is not available yet"
         ) from error
-    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except _DAMAGED as error:
         raise CheckpointError(f"{source}: damaged, or no PyTorch file ({first_line(error)})") from error
+
+
+def _check_sums(file: Path) -> None:
+    """Notice bits that have changed on disk, which torch's reader does not look for.
+
+    Raises:
+        ValueError: naming the damaged part.
+    """
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"the checksum of its part {damaged} is wrong")
 
 
 def save_atomically(content: Any, path: str | Path) -> None:
@@ -40,33 +61,18 @@ def save_atomically(content: Any, path: str | Path) -> None:
     Raises:
         CheckpointError: when the disk is full or the folder cannot be written.
     """
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}{_UNFINISHED}")
     try:
-        with temporary.open("wb") as stream:
+        with replacing(path, binary=True) as stream:
             torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-        _sync_folder(target.parent)
-    except OSError as error:
-        raise CheckpointError(f"{target}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # torch hides a full disk behind a RuntimeError about its own file
+        raise CheckpointError(f"{path}: cannot be written ({_root_of(error)})") from error
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove what a process that was killed in the middle of :func:`save_atomically` left in a folder."""
-    for leftover in folder.glob(f".*{_UNFINISHED}"):
-        leftover.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put a folder's entries on disk, so that a rename survives a power cut; not every system knows how."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _root_of(error: BaseException) -> str:
+    """What the system said, where it said something."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return first_line(error)

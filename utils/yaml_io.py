@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from utils.atomic import replacing
 from utils.errors import ConfigError
 
 
@@ -35,6 +36,7 @@ def yaml_load(file: str | Path = "data.yaml") -> dict[str, Any]:
 
 
 def yaml_save(file: str | Path = "data.yaml", data: dict[str, Any] | None = None) -> None:
-    """Write a mapping as YAML, in its own order; paths become plain text."""
+    """Write a mapping as YAML in one step, in its own order; paths become plain text."""
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in (data or {}).items()}
-    Path(file).write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    with replacing(file) as stream:
+        stream.write(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))

@@ -130,6 +130,11 @@ class Options:
         for name in names:
             self._require(0 <= getattr(self, name) <= 1, name, "a number from 0 to 1")
 
+    @classmethod
+    def flag_of(cls, name: str) -> str:
+        """The flag of a field, such as ``--batch-size``."""
+        return next(_flag_names(field)[0] for field in dataclasses.fields(cls) if field.name == name)
+
     def to_dict(self) -> dict[str, Any]:
         """All options by name, for ``opt.yaml`` and checkpoints."""
         return dataclasses.asdict(self)
@@ -177,7 +182,13 @@ def _check_numbers(field: dataclasses.Field, value: Any) -> None:
     several = isinstance(default, list) or field.metadata["settings"].get("nargs") == "+"
     kind = field.metadata["settings"].get("type") or type(default[0] if isinstance(default, list) else default)
     wanted = {int: (numbers.Integral, "a whole number"), float: (numbers.Real, "a number")}.get(kind)
-    if wanted is None or value is None:
+    if value is None and default is None:
+        return
+    if isinstance(default, bool) and "nargs" not in field.metadata["settings"] and not isinstance(value, bool):
+        raise OptionError(f"{_flag_names(field)[0]} {value!r}: expected True or False")
+    if isinstance(default, str) and value is None:
+        raise OptionError(f"{_flag_names(field)[0]} None: expected a text")
+    if wanted is None:
         return
     for one in value if several and isinstance(value, (list, tuple)) else [value]:
         if isinstance(one, bool) or not isinstance(one, wanted[0]):

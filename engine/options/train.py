@@ -10,6 +10,8 @@ from engine.options.base import Options, flag
 
 CACHE_KINDS = ("ram", "disk")
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
+_LARGEST_SIDE = 16384  # px; a batch of one such image fills most GPUs
+_LARGEST_BATCH = 1 << 20
 _QUAD = 4  # images that --quad makes one of
 _LARGEST_SEED = (1 << 32) - 1
 
@@ -33,9 +35,21 @@ class TrainOptions(Options):
     noval: bool = flag(False, "validate after the last epoch only")
     noautoanchor: bool = flag(False, "keep the model's anchors whatever the labels")
     noplots: bool = flag(False, "draw nothing")
-    evolve: int | None = flag(None, "search hyperparameters for this many generations", nargs="?", const=300, type=int)
-    evolve_population: str = flag("data/hyps", "folder with the first population", names=("--evolve_population",))
-    resume_evolve: str | None = flag(None, "population file to go on from", names=("--resume_evolve",))
+    evolve: int | None = flag(
+        None,
+        "search augmentation settings: the number of whole trainings to spend on it, 300 when no number follows",
+        nargs="?",
+        const=300,
+        type=int,
+    )
+    evolve_population: str = flag(
+        "data/hyps",
+        "folder of hyperparameter YAMLs that --evolve begins with, beside --hyp",
+        names=("--evolve_population",),
+    )
+    resume_evolve: str | None = flag(
+        None, "evolve_population.yaml of a search to go on with; its own options apply", names=("--resume_evolve",)
+    )
     cache: str | None = flag(
         None, "keep decoded images: ram or disk (ram when no word follows)", nargs="?", const="ram", choices=CACHE_KINDS
     )
@@ -85,6 +99,13 @@ class TrainOptions(Options):
         self._require(all(number >= 0 for number in self.freeze), "freeze", "layer numbers from 0")
         self._require(self.cache in (None, *CACHE_KINDS), "cache", "ram or disk")
         self._require(self.optimizer in (None, *OPTIMIZERS), "optimizer", f"one of {', '.join(OPTIMIZERS)}")
+        self._require(
+            self.resume != "", "resume", "a run folder or checkpoint, or nothing behind it for the newest run"
+        )
+        self._require(self.imgsz <= _LARGEST_SIDE, "imgsz", f"a number up to {_LARGEST_SIDE}")
+        self._require(self.batch_size <= _LARGEST_BATCH, "batch_size", f"a number up to {_LARGEST_BATCH}")
+        for text in ("data", "hyp", "project", "name"):
+            self._require(bool(getattr(self, text)), text, "something behind it")
         if self.resume:
             self._require(self.evolve is None, "evolve", "no --evolve together with --resume")
             self._require(self.resume_evolve is None, "resume_evolve", "no --resume_evolve together with --resume")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from engine.options.base import Options, flag
 
+_LARGEST_SIDE = 16384  # px
 TASKS = ("val", "train", "test", "speed", "study")
 
 
@@ -44,4 +45,8 @@ class ValOptions(Options):
         self._require_share("conf_thres", "iou_thres")
         self._require_from(1, "batch_size", "imgsz", "max_det")
         self._require_from(0, "workers")
+        self._require(self.imgsz <= _LARGEST_SIDE, "imgsz", f"a number up to {_LARGEST_SIDE}")
+        self._require(any(self.weights) or not self.weights, "weights", "the path of a checkpoint")
+        for text in ("data", "project", "name"):
+            self._require(bool(getattr(self, text)), text, "something behind it")
         self._require(self.task in TASKS, "task", f"one of {', '.join(TASKS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import random
 import time
 from pathlib import Path
@@ -15,9 +16,13 @@ from training_process import after, both, finish, kill_when, rewritten, start, t
 import train
 from engine.callbacks import Callback
 from engine.options.train import TrainOptions
-from engine.resume import trim_results
-from models.checkpoint import read_checkpoint
-from utils.errors import CheckpointError, ConfigError, OptionError, TrainingError
+from engine.resume import find_run, trim_results
+from engine.run_files import locked
+from engine.run_state import restore
+from engine.setup import load_data
+from engine.trainer import Trainer
+from models.checkpoint import read_checkpoint, write_checkpoint
+from utils.errors import CheckpointError, ConfigError, DatasetError, OptionError, TrainingError
 from utils.yaml_io import yaml_load, yaml_save
 
 HYP = "data/hyps/hyp.scratch-low.yaml"
@@ -88,7 +93,7 @@ def same_runs(first: Path, second: Path) -> None:
 
 VARIANTS = {
     "plain": {},
-    "pending": {"nbs": 12, "optimizer": "AdamW", "cos_lr": True, "workers": 2},  # steps do not end with epochs
+    "pending": {"nbs": 4000, "optimizer": "AdamW", "cos_lr": True, "workers": 2},  # steps do not end with epochs
     "everything": {"nbs": 40, "image_weights": True, "multi_scale": True, "bf16": True, "patience": 3},
     "unvalidated": {"noval": True, "quad": True, "label_smoothing": 0.1, "freeze": [1]},
 }
@@ -99,9 +104,9 @@ def test_two_and_two_epochs_are_four(settings, name):
     settings = {**settings, **VARIANTS[name]}
     straight = Path(train.run(**{**settings, "name": f"{name}-straight"}).save_dir)
     folder = interrupted({**settings, "name": f"{name}-parts"}, epoch=1)
-    assert read_checkpoint(folder / "weights" / "last.pt").epoch == 1
-    random.seed(99)
-    torch.manual_seed(99)  # what a new process finds in its generators has no say
+    half_way = read_checkpoint(folder / "weights" / "last.pt")
+    assert half_way.epoch == 1
+    assert bool(half_way.extra["pending_gradients"]) == (name == "pending")
     resumed = train.run(resume=str(folder / "weights" / "last.pt"))
     assert Path(resumed.save_dir) == folder
     same_runs(straight, folder)
@@ -142,9 +147,140 @@ def test_killed_at_twenty_random_moments(settings):
     assert names[0] == names[1]
 
 
+def test_patience_that_ran_out_stays_so(settings):
+    """Cut off before the last check, a run gets it and no further epoch; after that only more patience goes on."""
+    settings = {**settings, "epochs": 6, "patience": 1, "data": str(make_unlabelled(settings))}
+    straight = Path(train.run(**{**settings, "name": "impatient"}).save_dir)
+    folder = interrupted({**settings, "name": "impatient-parts"}, epoch=1)
+    train.run(resume=str(folder))
+    same_runs(straight, folder)
+    with pytest.raises(OptionError, match="ended after 2 epochs, 1 of them without a better fitness; give --patience"):
+        train.run(resume=str(folder))
+    train.run(resume=str(folder), patience=0, epochs=3)
+    assert read_checkpoint(folder / "weights" / "last.pt").epoch == 2
+
+
+def make_unlabelled(settings: dict) -> Path:
+    """A set whose fitness stays 0, as there is nothing to find."""
+    return make_dataset(Path(settings["project"]).parent / "unlabelled", labelled_val=False)
+
+
+def changed_checkpoint(file: Path, **extra) -> None:
+    """Write other entries into the state that a checkpoint keeps."""
+    checkpoint = read_checkpoint(file)
+    write_checkpoint(file, dataclasses.replace(checkpoint, extra={**checkpoint.extra, **extra}))
+
+
+def test_class_figures_come_back_and_steer_the_draw(settings):
+    folder = interrupted({**settings, "image_weights": True, "name": "steered"}, epoch=1)
+    last = folder / "weights" / "last.pt"
+    changed_checkpoint(last, class_map=torch.tensor([1.0, 0.0], dtype=torch.float64), balance=[3.0, 0.7])
+    run = find_run(TrainOptions.from_kwargs(resume=str(last)))
+    trainer = Trainer(run.options, run.hyp, load_data(run.options), torch.device("cpu"), run.folder, resumed=run.take())
+    trainer.build()
+    trainer.prepare()
+    assert trainer.progress.class_map.tolist() == [1, 0]
+    assert trainer.progress.epoch == 2
+    assert trainer.loss.balance == [3.0, 0.7]
+    assert run.checkpoint is None
+
+
+def test_a_scaler_gets_its_state_back_where_there_is_one(settings):
+    folder = interrupted({**settings, "name": "scaled"}, epoch=0)
+    changed_checkpoint(
+        folder / "weights" / "last.pt",
+        scaler={
+            "scale": 512.0,
+            "growth_factor": 2.0,
+            "backoff_factor": 0.5,
+            "growth_interval": 7,
+            "_growth_tracker": 3,
+        },
+    )
+    run = find_run(TrainOptions.from_kwargs(resume=str(folder)))
+    trainer = Trainer(run.options, run.hyp, load_data(run.options), torch.device("cpu"), run.folder)
+    trainer.build()
+    trainer.prepare()
+    trainer.scaler = torch.amp.GradScaler("cpu", enabled=True)
+    restore(trainer, run.take())
+    assert trainer.scaler.get_scale() == 512
+    assert trainer.scaler.state_dict()["_growth_tracker"] == 3
+
+
+def test_a_settings_file_that_was_cut_short_brings_no_defaults_back(settings):
+    folder = interrupted({**settings, "name": "cut"}, epoch=1)
+    (folder / "opt.yaml").write_text("weights: ''\n")
+    options = train.run(resume=str(folder))
+    stored = yaml_load(folder / "opt.yaml")
+    assert (stored["imgsz"], stored["batch_size"], stored["epochs"]) == (64, 4, 4)
+    assert Path(options.save_dir) == folder
+
+
+def test_an_interrupted_check_is_made_up_for(settings, monkeypatch):
+    class Interrupt(Callback):
+        def run(self, event, **facts):
+            if event == "on_fit_epoch_end":
+                facts["values"].clear()
+            if event == "on_train_end":
+                raise AssertionError("the check had been interrupted")
+
+    def interrupted_check(*_, **__):
+        raise KeyboardInterrupt
+
+    options = TrainOptions.from_kwargs(**{**settings, "epochs": 1, "name": "halfway"})
+    folder = Path(settings["project"]) / "halfway"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("engine.training.attempt_load", interrupted_check)
+        train.train(HYP, options, torch.device("cpu"), Interrupt())
+    assert folder.joinpath("weights", "best.pt").exists()
+    train.run(resume=str(folder))
+    assert read_checkpoint(folder / "weights" / "best.pt").optimizer is None
+    assert not list((folder / "weights").glob(".*"))
+
+
+def test_an_older_checkpoint_of_a_run_overwrites_nothing(settings):
+    folder = Path(train.run(**{**settings, "epochs": 2, "save_period": 1, "name": "older"}).save_dir)
+    before = {path.name: path.read_bytes() for path in (folder / "weights").iterdir()}
+    with pytest.raises(OptionError, match=r"epoch0\.pt: is of epoch 0, but .*last\.pt of epoch 1"):
+        train.run(resume=str(folder / "weights" / "epoch0.pt"), epochs=3)
+    assert {path.name: path.read_bytes() for path in (folder / "weights").iterdir()} == before
+
+
+def test_a_failing_start_leaves_an_older_run_as_it_was(settings, tmp_path):
+    folder = Path(train.run(**{**settings, "epochs": 1, "project": str(tmp_path), "name": "whole"}).save_dir)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    data = make_dataset(tmp_path / "set")
+    for image in (tmp_path / "set" / "images" / "train").iterdir():
+        image.unlink()
+    with pytest.raises(DatasetError):
+        train.run(**{**settings, "project": str(tmp_path), "name": "whole", "exist_ok": True, "data": str(data)})
+    with pytest.raises(DatasetError):
+        train.run(resume=str(folder), epochs=2, data=str(data))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_one_process_a_run_folder(tmp_path):
+    with (
+        locked(tmp_path),
+        pytest.raises(OptionError, match="another process is training in this folder"),
+        locked(tmp_path),
+    ):
+        pytest.fail("two at once")
+
+
+def test_bits_that_changed_on_disk_are_noticed(settings, tmp_path):
+    folder = Path(train.run(**{**settings, "epochs": 1, "project": str(tmp_path), "name": "bits"}).save_dir)
+    last = folder / "weights" / "last.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 4
+    last.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"last\.pt: damaged"):
+        train.run(resume=str(folder), epochs=2)
+
+
 def test_a_finished_run_can_be_extended(settings):
     folder = Path(train.run(**{**settings, "epochs": 1, "name": "extended"}).save_dir)
-    with pytest.raises(OptionError, match=r"has done 1 of 1 epochs; give --epochs with a higher number"):
+    with pytest.raises(OptionError, match=r"has done its 1 epochs, and --epochs 1 asks for no more"):
         train.run(resume=str(folder))
     train.run(resume=str(folder), epochs=2, workers=1)
     rows = list(csv.reader((folder / "results.csv").open()))
@@ -204,6 +340,7 @@ def test_what_cannot_be_resumed_is_said(settings, tmp_path, monkeypatch):
         ("epoch,a\n 0,1\n 1,2\n", 0, "epoch,a\n 0,1\n"),
         ("epoch,a\n 0,1\n 1,2", 1, "epoch,a\n 0,1\n"),  # cut off before its end of line
         ("epoch,a\n 0,1\n 1", 1, "epoch,a\n 0,1\n"),
+        ("epoch,", 3, ""),
     ],
 )
 def test_rows_of_unfinished_epochs_go(tmp_path, text, last, kept):

@@ -14,9 +14,10 @@ from tiny_dataset import make_dataset
 from training_process import tiny_model
 
 import train
+from engine.callbacks import Callback
 from engine.failures import explained
 from engine.options.train import TrainOptions
-from engine.run_files import RunFolder
+from engine.run_files import RunFolder, claimed_folder
 from engine.setup import image_weights, load_data, load_hyperparameters
 from engine.trainer import Trainer
 from models.checkpoint import read_checkpoint
@@ -92,7 +93,7 @@ def test_a_recipe_with_an_unknown_optimizer_is_refused(wrong):
 def test_few_steps_an_epoch_are_pointed_out(settings, caplog):
     caplog.set_level("INFO")
     prepared(settings)
-    assert "0.1 optimizer steps an epoch are few: --hyp hyp.small-data.yaml" in caplog.text
+    assert "8 images make 0.1 optimizer steps an epoch, which is few: --hyp hyp.small-data.yaml" in caplog.text
 
 
 def test_a_number_for_a_seed(settings):
@@ -112,6 +113,7 @@ def test_cosine_and_label_smoothing_reach_schedule_and_loss(settings):
     changed.model.load_state_dict(usual.model.state_dict())
     losses = []
     for trainer in (usual, changed):
+        torch.manual_seed(0)  # for the dropout
         losses.append(trainer.step(trainer._inputs(images, 0, 0), targets, 0))
     assert torch.equal(losses[0][:2], losses[1][:2])
     assert losses[0][2] != losses[1][2]
@@ -138,6 +140,7 @@ def test_quad_makes_a_quarter_of_the_images_count_four_times(settings):
         one.model.load_state_dict(usual.model.state_dict())
         one.model.train()
         one.progress.last_step = 0  # as if a step had just been made: the gradients stay
+        torch.manual_seed(0)  # for the dropout
         one.step(batch, targets, 0)
     for name, parameter in trainer.model.named_parameters():
         alone = dict(usual.model.named_parameters())[name]
@@ -168,6 +171,28 @@ def test_image_weights_reach_the_loader(settings):
     assert len(with_one) < 8
 
 
+@pytest.mark.parametrize("rect", [False, True])
+def test_rect_fixes_the_batches(settings, rect):
+    trainer = prepared(settings, rect=rect)
+    shapes = {tuple(images.shape[2:]) for images, _, _, _ in trainer.loaders.train}
+    assert shapes == ({(64, 64)} if not rect else {(64, 64), (64, 64)})
+    assert trainer.loaders.dataset.rect is rect
+    assert trainer.loaders.dataset.mosaic is not rect
+
+
+@pytest.mark.parametrize("kind", ["ram", "disk"])
+def test_cache_reaches_both_splits(settings, kind):
+    loaders = prepared(settings, cache=kind).loaders
+    for dataset in (loaders.dataset, loaders.val.dataset):
+        assert (dataset._ram is not None) == (kind == "ram")
+        assert (dataset._disk is not None) == (kind == "disk")
+
+
+def test_sync_bn_says_where_it_has_no_use(settings, caplog):
+    prepared(settings, sync_bn=True)
+    assert "--sync-bn has no effect in a single process" in caplog.text
+
+
 # Files ---------------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +201,42 @@ def test_noautoanchor_keeps_the_anchors(settings):
     kept = prepared(settings, noautoanchor=True).model.model[-1]
     pixels = (kept.anchors * kept.stride.view(-1, 1, 1)).flatten(1)
     torch.testing.assert_close(pixels, torch.tensor(wide, dtype=torch.float32), rtol=1e-3, atol=0)
+
+
+class Weights(Callback):
+    """Notes which weights there are after each epoch."""
+
+    def __init__(self) -> None:
+        self.after = []
+
+    def on_train_start(self, options, save_dir):
+        self.folder = save_dir / "weights"
+
+    def on_fit_epoch_end(self, epoch, values, fitness):
+        self.after.append(sorted(path.name for path in self.folder.iterdir()))
+
+
+def test_nosave_keeps_the_last_epoch_only(settings, tmp_path):
+    """Also in a folder with the weights of another run, which are not taken for this one's."""
+    options = TrainOptions.from_kwargs(**{**settings, "epochs": 2, "nosave": True, "project": str(tmp_path)})
+    (tmp_path / "exp" / "weights").mkdir(parents=True)
+    (tmp_path / "exp" / "weights" / "best.pt").write_bytes(b"another run's")
+    options.save_dir = str(tmp_path / "exp")
+    seen = Weights()
+    train.train(HYP, options, CPU, seen)
+    assert seen.after == [[], ["best.pt", "last.pt"]]
+    assert read_checkpoint(tmp_path / "exp" / "weights" / "best.pt").optimizer is None
+
+
+def test_two_runs_at_once_get_folders_of_their_own(tmp_path):
+    with (
+        claimed_folder(tmp_path / "a" / "exp", False) as first,
+        claimed_folder(tmp_path / "a" / "exp", False) as second,
+    ):
+        assert (first, second) == (tmp_path / "a" / "exp", tmp_path / "a" / "exp2")
+        (second / "file").touch()
+    assert not first.exists()
+    assert second.exists()
 
 
 def test_exist_ok_begins_a_new_table(settings, tmp_path):

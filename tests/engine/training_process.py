@@ -24,9 +24,10 @@ backbone:
   - [-1, 1, Conv, [8, 3, 2]]
   - [-1, 1, Conv, [16, 3, 2]]
   - [-1, 1, C3, [16]]
+  - [-1, 1, nn.Dropout, [0.1]]  # draws from torch's generator, whose state a resumed run must have
   - [-1, 1, Conv, [16, 3, 2]]
 head:
-  - [[3, 4], 1, Detect, [nc, anchors]]
+  - [[4, 5], 1, Detect, [nc, anchors]]
 """
 
 

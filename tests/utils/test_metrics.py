@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from golden_formulas import as_f32, assert_golden, check_numbers, generator, golden_arrays, golden_json, uniform
+from utils.average_precision import coco_envelope
 from utils.metrics import (
     ConfusionMatrix,
     DetectionMetrics,
@@ -132,6 +133,9 @@ def test_cocos_average_precision_by_hand():
     recall, precision = np.array([[0.5], [0.5], [1.0]]), np.array([[1.0], [0.5], [2 / 3]])
     np.testing.assert_allclose(coco_ap(recall, precision), [(51 * 1 + 50 * 2 / 3) / 101])  # recalls 0 to 0.5, then on
     np.testing.assert_allclose(coco_ap(recall[:1], precision[:1]), [51 / 101])  # never reached: 0
+    curve = coco_envelope(recall[:, 0], precision[:, 0], np.linspace(0, 1, 101))
+    np.testing.assert_allclose(curve.mean(), coco_ap(recall, precision)[0])  # what is drawn is what is measured
+    assert coco_envelope(recall[:1, 0], precision[:1, 0], np.array([0.5, 0.51])).tolist() == [1, 0]
     np.testing.assert_allclose(coco_ap(recall[:0], precision[:0]), [0])
     np.testing.assert_allclose(coco_ap(np.ones((1, 2)), np.ones((1, 2))), [1, 1])
 

@@ -49,10 +49,14 @@ def _start_worker(_: int) -> None:
 
 
 def _worker_count(batch_size: int, wanted: int, rank: int) -> int:
-    """The least of processors per process or GPU, batch size (none for a batch of one) and what is asked for."""
-    sharing = local_world_size() if rank >= 0 else torch.cuda.device_count()
-    processors = _processors() // max(sharing, 1)
-    return max(min(processors, batch_size if batch_size > 1 else 0, wanted), 0)
+    """Worker processes: no more than are asked for, than this process's share of processors, than a batch has images.
+
+    Single images are not worth a process: they would be waited for one by one all the same.
+    """
+    if batch_size == 1:
+        return 0
+    neighbours = local_world_size() if rank >= 0 else max(torch.cuda.device_count(), 1)
+    return max(0, min(wanted, batch_size, _processors() // neighbours))
 
 
 def _processors() -> int:
@@ -147,7 +151,7 @@ def create_dataloader(
         batch_sampler=batches,
         num_workers=count,
         collate_fn=collate,
-        pin_memory=torch.cuda.is_available() and os.environ.get("PIN_MEMORY", "true").lower() == "true",
+        pin_memory=torch.cuda.is_available(),
         persistent_workers=count > 0,
         worker_init_fn=_start_worker,
         generator=torch.Generator().manual_seed(seed & 0xFFFFFFFF),  # leaves torch's own stream alone

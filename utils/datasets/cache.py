@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from utils.atomic import replacing
 from utils.datasets.images import check_image, img2label_paths
 from utils.datasets.labels import LabelFile, read_label_file
 from utils.errors import DatasetError
@@ -160,12 +160,9 @@ def _unpack(stored: dict[str, np.ndarray]) -> list[ImageRecord]:
 
 def _write_index(file: Path, fingerprint: str, records: Sequence[ImageRecord], quiet: bool) -> None:
     """Keep the records; written beside and renamed, so that a reader never sees half an index."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with temporary.open("wb") as stream:
+        with replacing(file, binary=True) as stream:
             np.savez_compressed(stream, fingerprint=np.array(fingerprint), **_pack(records))
-        temporary.replace(file)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         if not quiet:
             LOGGER.info(f"{file}: the label index is not kept ({error.strerror or error})")

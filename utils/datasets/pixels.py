@@ -7,6 +7,7 @@ user's images.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -17,6 +18,9 @@ import numpy as np
 from tqdm import tqdm
 
 _READERS = 8
+
+
+_STEM = 50  # characters of a file's name, for people; in some alphabets a name may have no more than 80
 
 
 def for_each(task: Callable[[int], None], count: int, description: str, quiet: bool = False) -> None:
@@ -38,7 +42,7 @@ class DiskStore:
         status = Path(image_file).stat()
         state = f"{image_file}\t{status.st_size}\t{status.st_mtime_ns}"
         digest = hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()[:16]
-        return self.folder / f"{Path(image_file).stem}-{digest}.npy"
+        return self.folder / f"{Path(image_file).stem[:_STEM]}-{digest}.npy"
 
     def read(self, path: Path) -> np.ndarray | None:
         """The stored pixels, or None when they are missing or damaged."""
@@ -55,4 +59,5 @@ class DiskStore:
                 np.save(stream, image, allow_pickle=False)
             temporary.replace(path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on a read-only disk even this fails
+                temporary.unlink(missing_ok=True)
