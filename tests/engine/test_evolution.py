@@ -407,3 +407,24 @@ def test_a_recipe_with_an_optimizer_of_its_own_evolves(settings, tmp_path):
     assert yaml_load(folder / "hyp_evolve.yaml")["optimizer"] == "AdamW"
     header, row = ([cell.strip() for cell in line.split(",")] for line in (folder / "evolve.csv").open())
     assert row[header.index("optimizer")] == "AdamW"
+
+
+def test_a_users_own_folder_stays(settings, tmp_path):
+    own = tmp_path / "mine" / "training" / "notes.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("precious")
+    train.run(**{**settings, "evolve": 1, "project": str(tmp_path), "name": "mine", "exist_ok": True})
+    assert own.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"individuals": []}, {"options": {"evolve": 2, "seed": 0}}, {"options": None}],
+    ids=["none", "few", "null"],
+)
+def test_a_damaged_population_file_is_refused(evolved, tmp_path, change):
+    folder, _ = evolved
+    file = tmp_path / "evolve_population.yaml"
+    yaml_save(file, {**yaml_load(folder.population), **change})
+    with pytest.raises(ConfigError, match="damaged, or changed by hand"):
+        read_search(file)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,7 @@ from training_process import TINY_MODEL
 import val
 from engine.options.val import ValOptions
 from engine.validator import Given, run_task, validate
-from models.checkpoint import Checkpoint, ModelMeta, write_checkpoint
+from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
 from models.yolo import DetectionModel
 from utils.boxes import box_iou
 from utils.datasets.batching import create_dataloader
@@ -370,3 +372,33 @@ def test_new_flags_leave_the_prefixes_of_the_old_ones_alone():
     clear = {prefix for prefix in prefixes if len(named(prefix, old)) == 1}
     assert {"--batch", "--conf", "--iou", "--img", "--save-t"} <= clear
     assert all(named(prefix, flags) == named(prefix, old) for prefix in clear)
+
+
+# What surprises people ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("imgsz", "said"), [(64, False), (96, True)])
+def test_another_size_than_that_of_the_training_is_pointed_out(data, checkpoint, tmp_path, log, imgsz, said):
+    trained = tmp_path / "trained.pt"
+    write_checkpoint(trained, dataclasses.replace(read_checkpoint(checkpoint), opt={"imgsz": 64}))
+    run_val(data, trained, tmp_path, imgsz=imgsz, plots=True)
+    assert ("trained at 64 px, used at 96: --img 64" in log.text) == said
+
+
+def test_equal_names_in_different_folders_are_pointed_out(data, checkpoint, tmp_path, log):
+    root = tmp_path / "set"
+    shutil.copytree(data.parent, root)
+    (root / "images" / "val" / "deeper").mkdir()
+    shutil.copy(root / "images" / "val" / "000.png", root / "images" / "val" / "deeper" / "000.png")
+    file = root / "data.yaml"
+    yaml_save(file, {**yaml_load(file), "path": str(root)})
+    run_val(file, checkpoint, tmp_path)
+    assert "more than once" not in log.text
+    run_val(file, checkpoint, tmp_path, save_txt=True)
+    assert "1 file names come more than once, such as 000" in log.text
+
+
+def test_val_works_in_one_process(data, checkpoint, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(OptionError, match="torchrun started 2"):
+        run_task(ValOptions.from_kwargs(data=str(data), weights=str(checkpoint)))
