@@ -14,6 +14,7 @@ from torch import nn
 
 from engine.options.train import OPTIMIZERS, TrainOptions
 from models.checkpoint import Checkpoint, read_checkpoint
+from models.released_file import RELEASED_SUFFIX, read_released
 from models.transfer import transfer_weights
 from models.yolo import DetectionModel
 from utils.autoanchor import check_anchors
@@ -107,13 +108,15 @@ def load_start(weights: str) -> Checkpoint | None:
     """The checkpoint to start from, None for ''.
 
     Raises:
-        ConfigError: when there is no such file or it is no ``.pt``.
+        ConfigError: when there is no such file or it is neither a ``.pt`` nor a published BiFormer's ``.pth``.
     """
     if not weights:
         return None
     path = find_weights(weights)
+    if path.suffix == RELEASED_SUFFIX:
+        return read_released(path)
     if path.suffix != ".pt":
-        raise ConfigError(f"--weights {weights}: training starts from a .pt checkpoint")
+        raise ConfigError(f"--weights {weights}: training starts from a .pt checkpoint, or a published BiFormer's .pth")
     return read_checkpoint(path)
 
 

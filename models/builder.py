@@ -7,10 +7,27 @@ from typing import Any
 
 from torch import nn
 
-from models.attention import backbone, biformer, bra  # noqa: F401 - importing registers the attention layers
+from models.attention import (  # noqa: F401 - importing registers the attention layers
+    axial,
+    backbone,
+    biformer,
+    bra,
+    deformable,
+    dilated,
+    full,
+    window,
+)
 from models.config import IMAGE, ModelConfig, Row, parse_config
 from models.heads import Detect
-from models.layers import activations, conv, csp, pooling, reshape, transformer  # noqa: F401 - importing registers
+from models.layers import (  # noqa: F401 - importing registers
+    activations,
+    c3_biformer,
+    conv,
+    csp,
+    pooling,
+    reshape,
+    transformer,
+)
 from models.registry import LayerSpec, layer_spec
 from utils.errors import ConfigError
 from utils.sizes import make_divisible

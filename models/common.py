@@ -4,9 +4,15 @@ The blocks live in ``models/layers/`` by family, the attention modules in ``mode
 wrapper in ``models/backends/``.
 """
 
-from models.attention.biformer import BiFormerBlock, C3BiFormer
+from models.attention.axial import AxialAttention, AxialAttentionBlock
+from models.attention.biformer import BiFormerBlock
 from models.attention.bra import BiLevelRoutingAttention
+from models.attention.deformable import DeformableAttention, DeformableAttentionBlock
+from models.attention.dilated import DilatedAttention, DilatedAttentionBlock
+from models.attention.full import FullAttention, FullAttentionBlock
+from models.attention.window import WindowAttention, WindowAttentionBlock
 from models.backends.multi import DetectMultiBackend
+from models.layers.c3_biformer import C3BiFormer
 from models.layers.conv import (
     Conv,
     CrossConv,
@@ -28,6 +34,8 @@ __all__ = [
     "C3TR",
     "SPP",
     "SPPF",
+    "AxialAttention",
+    "AxialAttentionBlock",
     "BiFormerBlock",
     "BiLevelRoutingAttention",
     "Bottleneck",
@@ -41,12 +49,20 @@ __all__ = [
     "CrossConv",
     "DWConv",
     "DWConvTranspose2d",
+    "DeformableAttention",
+    "DeformableAttentionBlock",
     "DetectMultiBackend",
+    "DilatedAttention",
+    "DilatedAttentionBlock",
     "Expand",
     "Focus",
+    "FullAttention",
+    "FullAttentionBlock",
     "GhostBottleneck",
     "GhostConv",
     "TransformerBlock",
     "TransformerLayer",
+    "WindowAttention",
+    "WindowAttentionBlock",
     "autopad",
 ]

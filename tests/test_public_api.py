@@ -10,7 +10,9 @@ import pytest
 NAMES = {
     "models.common": """autopad Conv DWConv DWConvTranspose2d Bottleneck BottleneckCSP CrossConv C3 C3x C3TR C3SPP
         C3Ghost SPP SPPF Focus GhostConv GhostBottleneck Contract Expand Concat TransformerLayer TransformerBlock
-        DetectMultiBackend BiLevelRoutingAttention BiFormerBlock C3BiFormer""",
+        DetectMultiBackend BiLevelRoutingAttention BiFormerBlock C3BiFormer FullAttention FullAttentionBlock
+        WindowAttention WindowAttentionBlock AxialAttention AxialAttentionBlock DilatedAttention DilatedAttentionBlock
+        DeformableAttention DeformableAttentionBlock""",
     "models.yolo": "Detect BaseModel DetectionModel Model parse_model",
     "models.experimental": "attempt_load Ensemble MixConv2d",
     "utils.general": """non_max_suppression xyxy2xywh xywh2xyxy xywhn2xyxy xyxy2xywhn scale_boxes clip_boxes

@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.attention.biformer import BiFormerBlock
 from models.attention.released import CheckpointBRA, FullAttentionWithLocalTerm
@@ -78,7 +79,7 @@ class BiFormerDown(nn.Sequential):
         super().__init__(nn.Conv2d(c1, c2, 3, stride=2, padding=1), PublishedNorm(c2))
 
 
-@register_layer(width="same", row=("depth", "n_win", "topk", "num_heads", "drop_path"))
+@register_layer(width="same", row=("depth", "n_win", "topk", "num_heads", "drop_path", "recompute"))
 class BiFormerStage(nn.Sequential):
     """BiFormer blocks in a row under the published keys: (B, C, H, W) to the same shape.
 
@@ -90,6 +91,8 @@ class BiFormerStage(nn.Sequential):
         num_heads: heads of routed attention; 0 for ``dim / 32``.
         drop_path: probability to skip a branch in training: one number for all blocks, or those of the first and the
             last block, between which it rises evenly.
+        recompute: keep only the input of each block for the backward pass and compute the rest again there (gradient
+            checkpointing): the same gradients with less memory, for about a third more time. May be set later as well.
         padding: see :class:`models.attention.bra.BiLevelRoutingAttention`.
         backend: likewise.
     """
@@ -102,6 +105,7 @@ class BiFormerStage(nn.Sequential):
         topk: int = 4,
         num_heads: int = 0,
         drop_path: float | Sequence[float] = 0.0,
+        recompute: bool = False,
         *,
         padding: str = "masked",
         backend: str | None = None,
@@ -117,6 +121,14 @@ class BiFormerStage(nn.Sequential):
             )
             blocks.append(BiFormerBlock(dim, drop_path=first + place * step, attn=attn))
         super().__init__(*blocks)
+        self.recompute = recompute
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        recompute = self.recompute and self.training and torch.is_grad_enabled()
+        for block in self:
+            x = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+        return x
 
 
 @register_layer(width="normed")
@@ -145,6 +157,7 @@ class BiFormer(nn.Module):
         num_classes: logits.
         n_win: regions a side.
         drop_path: probability to skip a branch in training, rising evenly over all blocks from 0 to this.
+        recompute: see :class:`BiFormerStage`.
         padding: see :class:`models.attention.bra.BiLevelRoutingAttention`; the published form is ``legacy``.
         backend: likewise.
     """
@@ -157,6 +170,7 @@ class BiFormer(nn.Module):
         num_classes: int = 1000,
         n_win: int = 7,
         drop_path: float = 0.0,
+        recompute: bool = False,
         padding: str = "legacy",
         backend: str | None = None,
     ) -> None:
@@ -165,7 +179,9 @@ class BiFormer(nn.Module):
         downs = [BiFormerDown(before, after) for before, after in pairwise(widths)]
         self.downsample_layers = nn.ModuleList([stem, *downs])
         self.stages = nn.ModuleList(
-            BiFormerStage(width, depth, n_win, topk, drop_path=rates, padding=padding, backend=backend)
+            BiFormerStage(
+                width, depth, n_win, topk, drop_path=rates, recompute=recompute, padding=padding, backend=backend
+            )
             for width, depth, topk, rates in zip(
                 widths, depths, STAGE_TOPK, stage_drop_paths(depths, drop_path), strict=True
             )

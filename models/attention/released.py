@@ -106,14 +106,15 @@ def released_to_rows(
         prefix: what comes before the row number.
 
     Returns:
-        Tensors by the detector's keys, ready for ``transfer_weights`` or ``load_state_dict(..., strict=False)``.
+        Tensors by the detector's keys, in the order of its rows, ready for ``transfer_weights`` or
+        ``load_state_dict(..., strict=False)``.
 
     Raises:
         CheckpointError: when nothing in the state dict belongs to a BiFormer.
     """
     patterns = {"downsample_layers": 0, "stages": 1}
     pattern = re.compile(r"(?:backbone\.)?(downsample_layers|stages|extra_norms)\.(\d+)\.(.+)")
-    rows = {}
+    rows: dict[int, dict[str, Tensor]] = {}
     for key, value in state_dict.items():
         found = pattern.fullmatch(key)
         if found is None:
@@ -121,10 +122,10 @@ def released_to_rows(
         part, stage, rest = found[1], int(found[2]), found[3]
         row = (norms or {}).get(stage) if part == "extra_norms" else first + 2 * stage + patterns[part]
         if row is not None:
-            rows[f"{prefix}{row}.{rest}"] = value
+            rows.setdefault(row, {})[f"{prefix}{row}.{rest}"] = value
     if not rows:
         raise CheckpointError(
             "this is no BiFormer state dict: it has no keys downsample_layers.* or stages.*; "
             "a published file keeps its state dict under 'model'"
         )
-    return rows
+    return {key: value for row in sorted(rows) for key, value in rows[row].items()}

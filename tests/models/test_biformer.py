@@ -8,7 +8,9 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from live_memory import peak_of_training
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from golden_formulas import (
     assert_golden,
@@ -32,10 +34,14 @@ from models.attention.backbone import (
     biformer_tiny,
     stage_drop_paths,
 )
-from models.attention.biformer import BiFormerBlock, C3BiFormer
+from models.attention.biformer import BiFormerBlock
+from models.attention.block import DropPath
 from models.attention.released import FullAttentionWithLocalTerm, released_to_ours, released_to_rows
+from models.config import load_model_yaml
+from models.layers.c3_biformer import C3BiFormer
 from models.layers.csp import C3
 from models.registry import layer_spec
+from models.yolo import DetectionModel
 from utils.errors import CheckpointError, ConfigError
 
 MODELS = golden_json("biformer")["models"]
@@ -109,6 +115,53 @@ def test_drop_path_skips_whole_images() -> None:
     untouched = (out == x + block.pos_embed(x)).flatten(1).all(dim=1)
     assert 4 < int(untouched.sum()) < 32  # about a quarter of the images lose both branches
     assert torch.equal(block.eval()(x), block(x))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+def test_drop_path_is_stochastic_depth(p: float) -> None:
+    x = torch.randn(16, 3, 2, 2)
+    torch.manual_seed(3)
+    wanted = StochasticDepth(p, mode="row").train()(x)
+    torch.manual_seed(3)
+    torch.testing.assert_close(DropPath(p).train()(x), wanted)
+    assert torch.equal(DropPath(p).eval()(x), x)
+
+
+@pytest.mark.parametrize(("size", "depths", "last"), [("t", 14, 0.0), ("s", 30, 0.2), ("b", 30, 0.3)])
+def test_drop_path_rises_evenly_over_the_shipped_backbones(size: str, depths: int, last: float) -> None:
+    with torch.device("meta"):
+        model = DetectionModel(f"yolov5-biformer-{size}.yaml")
+    rates = [module.p for module in model.modules() if isinstance(module, DropPath)]
+    np.testing.assert_allclose(rates, np.linspace(0, last, depths), atol=1e-4)
+
+
+def training_gradients(stage: BiFormerStage, x: torch.Tensor) -> list[torch.Tensor]:
+    torch.manual_seed(1)  # for the images that drop path leaves out
+    out = stage.train()(x)
+    return torch.autograd.grad((out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum(), [x, *stage.parameters()])
+
+
+@pytest.mark.parametrize("topk", [2, -2])
+def test_recomputing_keeps_less_and_gives_the_same_gradients(topk: int) -> None:
+    torch.manual_seed(0)
+    plain = BiFormerStage(32, depth=4, n_win=4, topk=topk, drop_path=0.4)
+    lean = copy.deepcopy(plain)
+    lean.recompute = True
+    x = torch.randn(4, 32, 16, 12, requires_grad=True)
+    for wanted, found in zip(training_gradients(plain, x), training_gradients(lean, x), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    assert peak_of_training(lean, 4, 32, 16, 12) < 0.5 * peak_of_training(plain, 4, 32, 16, 12)
+    with torch.no_grad():
+        assert torch.equal(lean.eval()(x), plain.eval()(x))
+
+
+def test_a_row_and_the_classifier_can_ask_for_recomputing() -> None:
+    content, _ = load_model_yaml("yolov5-biformer-t.yaml")
+    content["backbone"][1][3] = [2, 8, 1, 0, 0.1, True]
+    with torch.device("meta"):
+        model = DetectionModel(content)
+        assert all(stage.recompute for stage in small_classifier(recompute=True).stages)
+    assert [layer.recompute for layer in model.model if isinstance(layer, BiFormerStage)] == [True, False, False, False]
 
 
 def test_block_is_its_formula() -> None:

@@ -73,6 +73,17 @@ def test_shipped_variants_start_as_the_plain_model(variant: str) -> None:
     assert_same_predictions(old, new)
 
 
+@pytest.mark.parametrize("kind", ["full", "window", "axial", "dilated", "deformable"])
+def test_the_other_attentions_start_as_the_plain_model_too(kind: str) -> None:
+    content, _ = load_model_yaml(f"yolov5s-{kind}.yaml")
+    old, new = trained(), DetectionModel({**content, "width_multiple": 0.25}, nc=4)
+    report = transfer_weights(old.state_dict(), new)
+    assert report.transferred == 349
+    assert report.unused == []
+    assert [line.split(":")[0] for line in report.missing] == [f"model.{row}" for row in (10, 19, 23, 27)]
+    assert_same_predictions(old, new)
+
+
 @pytest.mark.parametrize(
     ("module", "args"),
     [("BiLevelRoutingAttention", [0, 4, 2]), ("BiLevelRoutingAttention", []), ("BiFormerBlock", [])],
