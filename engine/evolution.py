@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from engine.evolution_files import EvolutionFolder, Search, read_search
+from engine.options.continued import continued_options
 from engine.options.train import TrainOptions
 from engine.population import Individual, Population
 from engine.setup import load_hyperparameters
@@ -223,18 +224,10 @@ def _resume(asked: TrainOptions) -> tuple[Search, TrainOptions, EvolutionFolder]
     path = Path(asked.resume_evolve)
     file = EvolutionFolder(path).population if path.is_dir() else path
     search = read_search(file)
-    fields = {field.name for field in dataclasses.fields(TrainOptions)} - _ABOUT_THE_FOLDER
-    kept = {name: value for name, value in search.options.items() if name in fields}
-    wanted = {name: getattr(asked, name) for name in asked.given & fields}
-    for name in sorted(wanted.keys() - CHANGEABLE):
-        if wanted[name] != kept.get(name):
-            LOGGER.warning(f"--{name.replace('_', '-')} {wanted[name]}: left out, the evolution goes on with its own")
-    changes = {name: value for name, value in wanted.items() if name in CHANGEABLE}
-    try:
-        options = TrainOptions.from_kwargs(**{**kept, **changes})
-    except OptionError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    search.options = {**search.options, **changes}
+    options = continued_options(
+        asked, search.options, changeable=CHANGEABLE, ignored=_ABOUT_THE_FOLDER, file=file, what="evolution"
+    )
+    search.options |= {name: getattr(options, name) for name in asked.given & CHANGEABLE}
     search.population.trainings = options.evolve
     return search, options, EvolutionFolder(file.parent)
 

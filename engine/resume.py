@@ -6,17 +6,17 @@ The state itself is put back by ``run_state``.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from engine.options.continued import continued_options
 from engine.options.train import TrainOptions
 from engine.run_files import RunFolder
 from models.checkpoint import Checkpoint, read_checkpoint
 from utils.atomic import replacing
-from utils.errors import CheckpointError, ConfigError, OptionError
+from utils.errors import CheckpointError, OptionError
 from utils.log import LOGGER
 from utils.paths import get_latest_run
 from utils.yaml_io import yaml_load
@@ -76,7 +76,11 @@ def find_run(asked: TrainOptions) -> ResumedRun:
     folder = RunFolder(inside.parent if inside.name == "weights" else inside)
     _refuse_older(checkpoint, last, folder)
     stored = {**checkpoint.opt, **yaml_load(folder.options)}  # a file that was cut short must not bring defaults back
-    options = _merge(stored, checkpoint.opt, asked, folder.options)
+    own = {name: value for name, value in stored.items() if name not in _NOT_OPTIONS}
+    _tell_of_edits(own, checkpoint.opt, folder.options)
+    options = continued_options(
+        asked, own, changeable=CHANGEABLE, ignored=_ABOUT_THE_FOLDER, file=folder.options, what="run"
+    )
     run = ResumedRun(options, _hyperparameters(stored, folder), folder, last, checkpoint)
     _require_epochs_left(run)
     return run
@@ -111,23 +115,11 @@ def _locate(wanted: Any) -> Path:
     return found
 
 
-def _merge(stored: Mapping[str, Any], was: Mapping[str, Any], asked: TrainOptions, file: Path) -> TrainOptions:
-    """The run's options as stored, with what was asked to be different; ``was`` is what it was last trained with."""
-    known = {field.name for field in dataclasses.fields(TrainOptions)}
-    kept = {name: value for name, value in stored.items() if name in known - _NOT_OPTIONS}
-    wanted = {name: getattr(asked, name) for name in asked.given - _ABOUT_THE_FOLDER}
-    for name in sorted(wanted.keys() - CHANGEABLE):
-        if wanted[name] != kept.get(name):
-            LOGGER.warning(f"{asked.flag_of(name)} {wanted[name]}: left out, the run goes on with its own")
+def _tell_of_edits(stored: Mapping[str, Any], was: Mapping[str, Any], file: Path) -> None:
+    """Warn of options in the run's file that are not what it was last trained with."""
     for name, value in was.items():
-        if name in kept and name not in CHANGEABLE | _ABOUT_THE_FOLDER and kept[name] != value:
-            LOGGER.warning(f"{file}: {name} is {kept[name]!r}, but the run was trained with {value!r}")
-    changes = {name: value for name, value in wanted.items() if name in CHANGEABLE}
-    try:
-        options = TrainOptions.from_kwargs(**{**kept, **changes})
-    except OptionError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    return options
+        if name in stored and name not in CHANGEABLE | _ABOUT_THE_FOLDER and stored[name] != value:
+            LOGGER.warning(f"{file}: {name} is {stored[name]!r}, but the run was trained with {value!r}")
 
 
 def _hyperparameters(stored: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:

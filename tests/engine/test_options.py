@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.options.continued import continued_options
 from engine.options.detect import DetectOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
-from utils.errors import OptionError
+from utils.errors import ConfigError, OptionError
 
 
 def test_no_arguments_give_the_defaults():
@@ -146,6 +147,19 @@ def test_options_know_which_of_them_were_given():
     assert TrainOptions.parse(["--img", "640", "--cache", "--no-amp"]).given == {"imgsz", "cache", "amp"}
     assert TrainOptions.parse(["--epochs", "3", "--of-another-program"], ignore_unknown=True).given == {"epochs"}
     assert TrainOptions.from_kwargs(seed=0).given == {"seed"}
+
+
+def test_what_goes_on_keeps_its_options_but_for_a_few(caplog):
+    stored = {**TrainOptions(imgsz=320, seed=1, workers=2, project="kept").to_dict(), "an_older_option": 1}
+    rules = {"changeable": {"workers"}, "ignored": {"project"}, "file": Path("opt.yaml"), "what": "search"}
+    asked = TrainOptions.from_kwargs(workers=4, seed=1, imgsz=64, project="other", evolve_population="mine")
+    assert continued_options(asked, stored, **rules) == TrainOptions(imgsz=320, seed=1, workers=4, project="kept")
+    assert caplog.messages == [
+        "--evolve_population mine: left out, the search goes on with its own",
+        "--imgsz 64: left out, the search goes on with its own",
+    ]
+    with pytest.raises(ConfigError, match=r"^opt\.yaml: --seed -1: expected"):
+        continued_options(asked, {**stored, "seed": -1}, **rules)
 
 
 def test_every_option_reaches_the_dict():
