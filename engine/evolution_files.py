@@ -21,11 +21,11 @@ import yaml
 
 from engine.population import Individual, Population
 from engine.results import CSV_COLUMNS
+from engine.run_plots import drawing
 from utils.atomic import clear_leftovers, replacing
-from utils.errors import ConfigError, first_line
+from utils.errors import ConfigError
 from utils.evolution_chart import plot_evolution
 from utils.genetics import LIMITS, misfits
-from utils.log import LOGGER
 from utils.paths import make_folder
 from utils.yaml_io import yaml_load
 
@@ -126,10 +126,8 @@ class EvolutionFolder:
         if not shown:
             return
         values = {name: [one.genes[name] for one in shown] for name in LIMITS}
-        try:
+        with drawing(self.picture):
             plot_evolution(values, [one.fitness for one in shown], [one.number for one in shown], self.picture, "mAP50")
-        except Exception as error:  # noqa: BLE001 - a picture is not worth a search, whatever goes wrong in drawing it
-            LOGGER.warning(f"{self.picture}: not drawn ({type(error).__name__}: {first_line(error)})")
 
     def _write_best(self, search: Search) -> None:
         if search.population.trained:

@@ -177,6 +177,15 @@ def test_other_errors_are_not_swallowed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_picture_that_cannot_be_drawn_costs_a_warning(tmp_path, caplog):
+    folder = EvolutionFolder(tmp_path)
+    folder.picture.mkdir()
+    Evolution(new_search(2), folder, hill).run()
+    assert {text.partition("(")[0] for text in caplog.messages if "evolve.png" in text} == {
+        f"{folder.picture}: not drawn "
+    }
+
+
 # Interruptions --------------------------------------------------------------------------------------------------------
 
 
