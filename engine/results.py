@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.evaluator import EvalResult
+from utils.atomic import replacing
 from utils.coco_eval import CocoFigures
 from utils.errors import TrainingError
 from utils.metrics import MetricResult
@@ -62,6 +63,29 @@ class ResultsCsv:
                 stream.writelines(f"{row}\n" for row in rows)
         except OSError as error:
             raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+
+    def trim(self, last_epoch: int) -> None:
+        """Take rows out that a run wrote after its last whole epoch, whole or cut off, in one step.
+
+        Args:
+            last_epoch: the last one whose row stays.
+        """
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        header, *rows = lines or [""]
+        whole = [header] if header.endswith("\n") else []  # one that was cut off is written anew with the next row
+        kept = whole + [line for line in rows if whole and _epoch_of(line, header) <= last_epoch]
+        if kept != lines:
+            with replacing(self.path) as stream:
+                stream.write("".join(kept))
+
+
+def _epoch_of(line: str, header: str) -> float:
+    """The epoch of a row; beyond all epochs for a row that was cut off."""
+    cells = line.split(",")
+    whole = line.endswith("\n") and len(cells) == len(header.split(","))
+    return int(cells[0]) if whole and cells[0].strip().isdecimal() else float("inf")
 
 
 def training_header() -> str:

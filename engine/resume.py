@@ -15,7 +15,6 @@ from engine.options.continued import continued_options
 from engine.options.train import TrainOptions
 from engine.run_files import RunFolder
 from models.checkpoint import Checkpoint, read_checkpoint
-from utils.atomic import replacing
 from utils.errors import CheckpointError, OptionError
 from utils.log import LOGGER
 from utils.paths import get_latest_run
@@ -146,28 +145,3 @@ def _require_epochs_left(run: ResumedRun) -> None:
         f"--resume {run.last}: this run has done its {done} epochs, and --epochs {wanted} asks for no more; give a "
         "higher number, or the folder of another run"
     )
-
-
-def trim_results(csv: Path, last_epoch: int) -> None:
-    """Take rows out of ``results.csv`` that a run wrote after its last whole epoch, whole or cut off.
-
-    Args:
-        csv: changed in one step; need not exist.
-        last_epoch: the last one whose row stays.
-    """
-    if not csv.exists():
-        return
-    lines = csv.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    header, *rows = lines or [""]
-    whole = [header] if header.endswith("\n") else []  # a header that was cut off is written again with the next row
-    kept = whole + [line for line in rows if whole and _epoch_of(line, header) <= last_epoch]
-    if kept != lines:
-        with replacing(csv) as stream:
-            stream.write("".join(kept))
-
-
-def _epoch_of(line: str, header: str) -> float:
-    """The epoch of a row; beyond all epochs for a row that was cut off."""
-    cells = line.split(",")
-    whole = line.endswith("\n") and len(cells) == len(header.split(","))
-    return int(cells[0]) if whole and cells[0].strip().isdecimal() else float("inf")

@@ -15,8 +15,8 @@ from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, Thresholds, evaluate
 from engine.failures import explained
 from engine.options.train import TrainOptions
-from engine.results import evaluation_header, evaluation_table
-from engine.resume import ResumedRun, find_run, trim_results
+from engine.results import ResultsCsv, evaluation_header, evaluation_table
+from engine.resume import ResumedRun, find_run
 from engine.run_files import RunFolder, claimed_folder, locked
 from engine.run_plots import EvalPlots
 from engine.setup import load_data, load_hyperparameters
@@ -167,7 +167,7 @@ def _open_folder(folder: RunFolder, options: TrainOptions, hyp: Mapping[str, Any
         folder.forget_other_run()
     folder.write_settings(options.to_dict(), hyp)
     if resumed is not None:
-        trim_results(folder.csv, resumed - 1)
+        ResultsCsv(folder.csv).trim(resumed - 1)
         LOGGER.info(f"going on with {folder.root} after epoch {resumed - 1}")
 
 

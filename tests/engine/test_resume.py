@@ -16,7 +16,8 @@ from training_process import after, both, finish, kill_when, rewritten, start, t
 import train
 from engine.callbacks import Callback
 from engine.options.train import TrainOptions
-from engine.resume import find_run, trim_results
+from engine.results import ResultsCsv
+from engine.resume import find_run
 from engine.run_files import locked
 from engine.run_state import restore
 from engine.setup import load_data
@@ -346,6 +347,6 @@ def test_what_cannot_be_resumed_is_said(settings, tmp_path, monkeypatch):
 def test_rows_of_unfinished_epochs_go(tmp_path, text, last, kept):
     file = tmp_path / "results.csv"
     file.write_text(text)
-    trim_results(file, last)
+    ResultsCsv(file).trim(last)
     assert file.read_text() == kept
-    trim_results(tmp_path / "none.csv", 0)
+    ResultsCsv(tmp_path / "none.csv").trim(0)
