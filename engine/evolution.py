@@ -28,7 +28,6 @@ from engine.options.train import TrainOptions
 from engine.population import Individual, Population
 from engine.setup import load_hyperparameters
 from engine.training import train_run
-from utils.dist import world_size
 from utils.errors import ConfigError, OptionError, TrainingError
 from utils.genetics import LIMITS, Genes, misfits, population_size
 from utils.log import LOGGER, at_level
@@ -50,18 +49,16 @@ def evolve(options: TrainOptions, device: torch.device) -> Path:
 
     Args:
         options: the command's options.
-        device: where to train.
+        device: where to train, as of :func:`engine.training.training_device`, which refuses several processes.
 
     Returns:
         The run folder.
 
     Raises:
-        OptionError: under a launcher of several processes, or when the run folder holds another evolution.
+        OptionError: when the run folder holds another evolution.
         ConfigError: when a folder or file that the options name cannot be used.
         TrainingError: when every training of the first generation fails.
     """
-    if world_size() > 1:
-        raise OptionError("--evolve: works in a single process; start it with `python train.py`, without torchrun")
     if options.resume_evolve:
         search, options, folder = _resume(options)
     else:

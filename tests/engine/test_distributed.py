@@ -198,6 +198,8 @@ def test_when_one_rank_dies_the_others_end_and_say_so(settings, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"evolve": 1}, "--evolve works in a single process"),
+        ({"resume_evolve": "evolve_population.yaml"}, "--evolve works in a single process"),
         ({"batch_size": 5}, "--batch-size 5: expected a multiple of the 2 processes"),
         ({"batch_size": -1}, "--batch-size -1 measures one GPU"),
         ({"quad": True}, "--quad needs 4 images or more in each process"),

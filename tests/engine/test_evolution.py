@@ -387,12 +387,6 @@ def test_the_default_project_is_the_folder_of_evolutions(settings, tmp_path, mon
         evolve(dataclasses.replace(options, exist_ok=True), CPU)
 
 
-def test_several_processes_are_refused(settings, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(OptionError, match="single process"):
-        evolve(TrainOptions.from_kwargs(**settings, evolve=1), CPU)
-
-
 def test_a_population_folder_must_be_there(settings):
     options = TrainOptions.from_kwargs(**{**settings, "evolve_population": "no/such"}, evolve=1)
     with pytest.raises(ConfigError, match="--evolve_population no/such"):
