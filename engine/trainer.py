@@ -47,6 +47,7 @@ from engine.setup import (
 )
 from models.checkpoint import Checkpoint
 from utils.class_weights import labels_to_class_weights
+from utils.datasets.quad_group import GROUP
 from utils.devices import memory_text
 from utils.dist import all_gather, is_main, rank, tensors_from_main, world_size
 from utils.ema import EarlyStopping, ModelEMA
@@ -61,7 +62,6 @@ from utils.sizes import grid_size
 _MAX_GRADIENT_NORM = 10.0
 _SIZE_DRAWS = 0x5123  # keeps the draws of --multi-scale apart from those of the data
 _FEW_STEPS = 8  # optimizer steps an epoch, below which a recipe for small data trains better
-_QUAD_GAIN = 4  # a batch of --quad has a quarter of the images that the learning rate is meant for
 
 
 @dataclass
@@ -201,7 +201,8 @@ class Trainer:
         self.ema = ModelEMA(self.model)
         self.loss = ComputeLoss(self.model)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scaled)
-        self.gain = world_size() * (_QUAD_GAIN if self.options.quad else 1)
+        # a batch of --quad has a quarter of the images that the learning rate is meant for
+        self.gain = world_size() * (GROUP if self.options.quad else 1)
 
     # Epochs ----------------------------------------------------------------------------------------------------------
 

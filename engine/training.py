@@ -25,6 +25,7 @@ from engine.trainer import Trainer
 from engine.val_outputs import is_coco
 from models.loading import attempt_load
 from utils.atomic import clear_leftovers
+from utils.datasets.quad_group import require_group
 from utils.devices import select_device
 from utils.dist import from_main, is_main, local_rank, main_first, process_group, world_size
 from utils.errors import BackendError, OptionError
@@ -73,8 +74,8 @@ def training_device(options: TrainOptions) -> torch.device:
         raise OptionError(f"--batch-size -1 measures one GPU; give the total for the {processes} processes")
     if options.batch_size % processes:
         raise OptionError(f"--batch-size {options.batch_size}: expected a multiple of the {processes} processes")
-    if options.quad and options.batch_size // processes < 4:
-        raise OptionError(f"--batch-size {options.batch_size}: --quad needs 4 images or more in each process")
+    if options.quad:
+        require_group(options.batch_size, processes)
     if device.type != "cuda":
         return device
     if local_rank() >= torch.cuda.device_count():

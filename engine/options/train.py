@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.options.base import Options, flag
+from utils.datasets.quad_group import require_group
 
 CACHE_KINDS = ("ram", "disk")
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
 _LARGEST_SIDE = 16384  # px; a batch of one such image fills most GPUs
 _LARGEST_BATCH = 1 << 20
-_QUAD = 4  # images that --quad makes one of
 _LARGEST_SEED = (1 << 32) - 1
 
 
@@ -113,5 +113,5 @@ class TrainOptions(Options):
         self._require(bool(self.weights or self.cfg), "weights", "a checkpoint, or --cfg with a model YAML beside ''")
         self._require(self.evolve is None or self.evolve >= 1, "evolve", "a number from 1")
         self._require(self.amp or not self.bf16, "bf16", "no --bf16 together with --no-amp")
-        enough = self.batch_size == -1 or self.batch_size >= _QUAD
-        self._require(enough or not self.quad, "batch_size", f"{_QUAD} or more with --quad")
+        if self.quad and self.batch_size != -1:
+            require_group(self.batch_size)

@@ -202,7 +202,7 @@ def test_when_one_rank_dies_the_others_end_and_say_so(settings, tmp_path):
         ({"resume_evolve": "evolve_population.yaml"}, "--evolve works in a single process"),
         ({"batch_size": 5}, "--batch-size 5: expected a multiple of the 2 processes"),
         ({"batch_size": -1}, "--batch-size -1 measures one GPU"),
-        ({"quad": True}, "--quad needs 4 images or more in each process"),
+        ({"quad": True}, "--batch-size 4: expected 4 or more in each of the 2 processes, as --quad joins"),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused(settings, monkeypatch, wrong, message):

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from utils.datasets.detection import LoadImagesAndLabels
 from utils.datasets.items import collate
-from utils.datasets.quad import GROUP
+from utils.datasets.quad_group import GROUP, require_group
 from utils.datasets.sampling import EpochBatches
 from utils.dist import local_world_size, world_size
 from utils.errors import OptionError
@@ -124,8 +124,8 @@ def create_dataloader(
     ranks = world_size() if rank >= 0 else 1
     if rank >= ranks:
         raise OptionError(f"rank {rank} of {ranks} processes: ranks count from 0; start several with torchrun")
-    if quad and batch_size < GROUP:
-        raise OptionError(f"--quad joins {GROUP} images to one: --batch-size {batch_size} (per process) is too small")
+    if quad:
+        require_group(batch_size * ranks, ranks)
     if rank <= 0:
         _warn(prefix, rect, shuffle, image_weights)
     batch_size -= batch_size % GROUP if quad else 0

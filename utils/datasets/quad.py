@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from utils.datasets.items import Batch, Item, collate
+from utils.datasets.quad_group import GROUP
 
-GROUP = 4
 _TILE_OFFSETS_XY = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.0), (0.5, 0.5))  # in shares of the whole: down the columns
 
 

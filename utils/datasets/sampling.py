@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 
 from utils.datasets.detection import LoadImagesAndLabels
 from utils.datasets.items import ItemKey, QuadKey
-from utils.datasets.quad import GROUP
+from utils.datasets.quad_group import GROUP
 
 _SEED_MASK = 0xFFFFFFFF  # NumPy takes no negative seeds
 _QUAD_DRAWS = 0x9A4D  # keeps the choice between tiles and enlargement apart from the other draws
