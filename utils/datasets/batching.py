@@ -121,21 +121,18 @@ def create_dataloader(
         DatasetError: see :class:`utils.datasets.detection.LoadImagesAndLabels`.
         OptionError: when ``quad`` has too few images for a group of four, or there is no such rank.
     """
-    ranks = world_size() if rank >= 0 else 1
-    if rank >= ranks:
-        raise OptionError(f"rank {rank} of {ranks} processes: ranks count from 0; start several with torchrun")
-    if quad:
-        require_group(batch_size * ranks, ranks)
+    ranks = _process_count(rank)
+    batch_size = _in_whole_groups(batch_size, ranks) if quad else batch_size
     if rank <= 0:
         _warn(prefix, rect, shuffle, image_weights)
-    batch_size -= batch_size % GROUP if quad else 0
     dataset = LoadImagesAndLabels(
         path, imgsz, batch_size, augment, hyp, rect, image_weights, cache, single_cls, int(stride), pad,
         prefix=prefix, nc=nc, seed=seed, rank=rank,
     )  # fmt: skip
+    largest = min(batch_size, len(dataset))
     batches = EpochBatches(
         dataset,
-        min(batch_size, len(dataset)),
+        largest,
         shuffle=shuffle or image_weights,
         seed=seed,
         rank=max(rank, 0),
@@ -145,18 +142,35 @@ def create_dataloader(
     )
     if quad and repeat and not len(batches):
         raise OptionError(f"--quad joins {GROUP} images to one: {prefix}{len(dataset)} images are too few")
-    count = _worker_count(min(batch_size, len(dataset)), workers, rank)
-    loader = EpochLoader(
+    return _loader(dataset, batches, _worker_count(largest, workers, rank), seed), dataset
+
+
+def _process_count(rank: int) -> int:
+    """How many processes share the images, this one included; 1 for the rank -1."""
+    ranks = world_size() if rank >= 0 else 1
+    if rank >= ranks:
+        raise OptionError(f"rank {rank} of {ranks} processes: ranks count from 0; start several with torchrun")
+    return ranks
+
+
+def _in_whole_groups(batch_size: int, ranks: int) -> int:
+    """A rank's batch size, rounded down to what ``--quad`` can join; an error where that is nothing."""
+    require_group(batch_size * ranks, ranks)
+    return batch_size - batch_size % GROUP
+
+
+def _loader(dataset: LoadImagesAndLabels, batches: EpochBatches, workers: int, seed: int) -> EpochLoader:
+    """The loader of a data set's batches, with so many worker processes."""
+    return EpochLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=count,
+        num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
-        persistent_workers=count > 0,
+        persistent_workers=workers > 0,
         worker_init_fn=_start_worker,
         generator=torch.Generator().manual_seed(seed & 0xFFFFFFFF),  # leaves torch's own stream alone
     )
-    return loader, dataset
 
 
 def _warn(prefix: str, rect: bool, shuffle: bool, image_weights: bool) -> None:
