@@ -17,9 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.attention.base import ROW_DEFAULTS, MapAttention, check_whole
+from models.attention.base import ROW_DEFAULTS, MapAttention, check_whole, head_count
 from models.attention.block import AttentionBlock
-from models.attention.bra import head_count
 from models.attention.tiles import Cut, at_most, attend_in_tiles
 from models.registry import register_layer
 from utils.errors import ConfigError

@@ -1,4 +1,4 @@
-"""What the attention layers beside bi-level routing share: projections, local term, layer scale.
+"""What the attention layers share: number of heads, local term, layer scale; beside bi-level routing the whole layer.
 
 Shapes: B images, C channels, H x W tokens of a map, M heads of D channels.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.attention.bra import head_count
 from utils.errors import ConfigError
 
+HEAD_WIDTH = 32  # of the published BiFormers
 ROW_DEFAULTS = {"num_heads": 0, "init_scale": 0.0}  # of a layer that a YAML row builds: it starts as the identity
 
 
@@ -36,13 +36,11 @@ class MapAttention(nn.Module):
         self, dim: int, num_heads: int | None, qk_scale: float | None, side_dwconv: int, init_scale: float | None
     ) -> None:
         super().__init__()
-        if side_dwconv < 0 or (side_dwconv and side_dwconv % 2 == 0):
-            raise ConfigError(f"side_dwconv must be an odd kernel size, or 0 for no local term, got {side_dwconv}")
         self.dim = dim
         self.num_heads = head_count(dim, num_heads)
         self.scale = qk_scale or (dim // self.num_heads) ** -0.5
-        self.gamma = None if init_scale is None else nn.Parameter(torch.full((dim,), float(init_scale)))
-        self.lepe = nn.Conv2d(dim, dim, side_dwconv, padding=side_dwconv // 2, groups=dim) if side_dwconv else None
+        self.gamma = layer_scale(dim, init_scale)
+        self.lepe = local_term(dim, side_dwconv)
         self.qkv_linear = nn.Conv2d(dim, 3 * dim, 1)
         self.output_linear = nn.Conv2d(dim, dim, 1)
 
@@ -80,6 +78,45 @@ class MapAttention(nn.Module):
     def extra_repr(self) -> str:
         """The numbers that no submodule shows."""
         return f"dim={self.dim}, num_heads={self.num_heads}"
+
+
+def head_count(dim: int, num_heads: int | None = None) -> int:
+    """Settle the number of heads.
+
+    Args:
+        dim: channels.
+        num_heads: as wanted; None or 0 for heads of 32 channels, or as near to 32 as divides ``dim``.
+
+    Raises:
+        ConfigError: when ``num_heads`` does not divide ``dim``.
+    """
+    if num_heads:
+        if num_heads < 0 or dim % num_heads:
+            raise ConfigError(
+                f"attention of {dim} channels cannot have {num_heads} heads: {num_heads} must divide {dim}"
+            )
+        return num_heads
+    usual = max(dim // HEAD_WIDTH, 1)
+    if dim % usual == 0:
+        return usual
+    divisors = [heads for heads in range(1, dim + 1) if dim % heads == 0]
+    return min(divisors, key=lambda heads: abs(dim // heads - HEAD_WIDTH))
+
+
+def layer_scale(dim: int, init_scale: float | None) -> nn.Parameter | None:
+    """A factor per channel that starts at ``init_scale``; None for none."""
+    return None if init_scale is None else nn.Parameter(torch.full((dim,), float(init_scale)))
+
+
+def local_term(dim: int, kernel: int) -> nn.Conv2d | None:
+    """The depth-wise convolution of the values; None for a kernel of 0.
+
+    Raises:
+        ConfigError: for an even kernel, as it would shift the map.
+    """
+    if kernel < 0 or (kernel and kernel % 2 == 0):
+        raise ConfigError(f"side_dwconv must be an odd kernel size, or 0 for no local term, got {kernel}")
+    return nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim) if kernel else None
 
 
 def check_whole(name: str, value: object, least: int) -> None:

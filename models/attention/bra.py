@@ -25,13 +25,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention.ops.dispatch import bi_level_routing_attention
-from models.attention.ops.regions import RegionGrid, ceil_div
+from models.attention.base import head_count, layer_scale, local_term
+from models.attention.ops.dispatch import add_attention, attend_regions
+from models.attention.ops.regions import (
+    RegionGrid,
+    ceil_div,
+    from_regions,
+    in_format_of,
+    is_turned_slowly,
+    real_tokens,
+    to_regions,
+)
 from models.attention.ops.routing import route_regions
 from models.registry import register_layer
 from utils.errors import ConfigError
 
-HEAD_WIDTH = 32  # of the published models
 PADDING_MODES = ("masked", "legacy", "released")
 
 # Where the older checkpoint layout keeps what the layer below has; its Linear weights are 1x1 convolutions
@@ -41,29 +49,6 @@ OLDER_KEYS = {
     "wo.weight": "output_linear.weight",
     "wo.bias": "output_linear.bias",
 }
-
-
-def head_count(dim: int, num_heads: int | None = None) -> int:
-    """Settle the number of heads.
-
-    Args:
-        dim: channels.
-        num_heads: as wanted; None or 0 for heads of 32 channels, or as near to 32 as divides ``dim``.
-
-    Raises:
-        ConfigError: when ``num_heads`` does not divide ``dim``.
-    """
-    if num_heads:
-        if num_heads < 0 or dim % num_heads:
-            raise ConfigError(
-                f"attention of {dim} channels cannot have {num_heads} heads: {num_heads} must divide {dim}"
-            )
-        return num_heads
-    usual = max(dim // HEAD_WIDTH, 1)
-    if dim % usual == 0:
-        return usual
-    divisors = [heads for heads in range(1, dim + 1) if dim % heads == 0]
-    return min(divisors, key=lambda heads: abs(dim // heads - HEAD_WIDTH))
 
 
 @register_layer(width="same", row=("num_heads", "n_win", "topk"), row_defaults={"num_heads": 0, "init_scale": 0.0})
@@ -103,7 +88,7 @@ class BiLevelRoutingAttention(nn.Module):
         backend: str | None = None,
     ) -> None:
         super().__init__()
-        _check_settings(n_win, topk, side_dwconv, padding)
+        _check_settings(n_win, topk, padding)
         self.dim = dim
         self.num_heads = head_count(dim, num_heads)
         self.n_win = n_win
@@ -111,36 +96,34 @@ class BiLevelRoutingAttention(nn.Module):
         self.topk = topk
         self.padding = padding
         self.backend = backend
-        self.gamma = None if init_scale is None else nn.Parameter(torch.full((dim,), float(init_scale)))
-        self.lepe = nn.Conv2d(dim, dim, side_dwconv, padding=side_dwconv // 2, groups=dim) if side_dwconv else None
+        self.gamma = layer_scale(dim, init_scale)
+        self.lepe = local_term(dim, side_dwconv)
         self._add_projections()
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over a map.
 
         Args:
-            x: (B, C, H, W), any H and W from 1.
+            x: (B, C, H, W), any H and W from 1; with the channels last in memory nothing is turned around.
 
         Returns:
-            (B, C, H, W).
+            (B, C, H, W), in the memory format of ``x``.
         """
         height, width = x.shape[-2:]
-        q, k, v, grid = self._projected(x)
-        idx = route_regions(q, k, grid, self.topk)
-        mixed = bi_level_routing_attention(
-            q,
-            k,
-            v,
-            idx,
-            grid,
-            num_heads=self.num_heads,
-            scale=self.scale,
-            mask_padding=self.padding != "released",
-            backend=self.backend,
-        )
-        if self.lepe is not None:
-            mixed = mixed + self.lepe(v)
-        out = self._project_out(mixed[:, :, :height, :width])
+        qkv, grid = self._projected(x)
+        qk, v = qkv.split([2 * self.dim, self.dim], dim=-1)
+        idx = route_regions(qk, grid, self.topk)
+        settings = {
+            "num_heads": self.num_heads,
+            "scale": self.scale,
+            "mask_padding": self.padding != "released",
+            "backend": self.backend,
+        }
+        if self.lepe is None:
+            mixed = from_regions(attend_regions(qkv, idx, grid, **settings), grid)
+        else:
+            mixed = add_attention(self.lepe(from_regions(v, grid)), qkv, idx, grid, **settings)
+        out = self._project_out(mixed[:, :, :height, :width], like=x)
         return out if self.gamma is None else x + out * self.gamma.to(out.dtype).view(-1, 1, 1)
 
     @torch.no_grad()
@@ -153,15 +136,15 @@ class BiLevelRoutingAttention(nn.Module):
         Returns:
             idx (B, R, topk), best first, and the grid that says where region r lies.
         """
-        q, k, _, grid = self._projected(x)
-        return route_regions(q, k, grid, self.topk), grid
+        qkv, grid = self._projected(x)
+        return route_regions(qkv[..., : 2 * self.dim], grid, self.topk), grid
 
     def extra_repr(self) -> str:
         """The numbers that no submodule shows."""
         return f"dim={self.dim}, num_heads={self.num_heads}, n_win={self.n_win}, topk={self.topk}, {self.padding}"
 
-    def _projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, RegionGrid]:
-        """Queries, keys and values of a map, each (B, C, H, W), and its regions."""
+    def _projected(self, x: Tensor) -> tuple[Tensor, RegionGrid]:
+        """Queries, keys and values of a map's tokens, region by region (B, R, T, 3C), and the regions."""
         height, width = x.shape[-2:]
         if self.padding == "legacy":
             padded_h, padded_w = (ceil_div(side, self.n_win) * self.n_win for side in (height, width))
@@ -171,8 +154,13 @@ class BiLevelRoutingAttention(nn.Module):
             grid = self._released_grid(height, width)
         else:
             grid = RegionGrid.of(height, width, self.n_win)
-        q, k, v = self._project_in(x).chunk(3, dim=1)
-        return q, k, v, grid
+        # The map is cut before it is projected, as that moves a third of the numbers. Tokens laid out as a map of
+        # R x T with the channels last are what they are already in memory
+        tokens = to_regions(x, grid).permute(0, 3, 1, 2)
+        qkv = self._project_in(tokens).permute(0, 2, 3, 1)
+        if self.padding == "released" and grid.is_padded:
+            qkv = qkv * real_tokens(grid, qkv.device)[:, :, None]  # without the biases there
+        return qkv, grid
 
     def _released_grid(self, height: int, width: int) -> RegionGrid:
         if min(height, width) < self.n_win:
@@ -189,11 +177,16 @@ class BiLevelRoutingAttention(nn.Module):
         self.output_linear = nn.Conv2d(self.dim, self.dim, 1)
 
     def _project_in(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 3C, H, W): queries, keys, values."""
+        """(B, C, R, T) -> (B, 3C, R, T): queries, keys and values of each token of each region."""
         return self.qkv_linear(x)
 
-    def _project_out(self, x: Tensor) -> Tensor:
-        return self.output_linear(x)
+    def _project_out(self, x: Tensor, like: Tensor) -> Tensor:
+        """(B, C, H, W), channels last in memory, to the same shape in the memory format of ``like``."""
+        layer = self.output_linear
+        if is_turned_slowly(x, like):  # a product of matrices gives the other format for nothing
+            weights = layer.weight.flatten(1).expand(len(x), -1, -1)
+            return torch.baddbmm(layer.bias[:, None], weights, x.flatten(2)).view(x.shape)
+        return in_format_of(layer(x), like)
 
     def _other_keys(self) -> dict[str, str]:
         """Keys of the other checkpoint layout, and ours for the same tensors."""
@@ -209,12 +202,10 @@ class BiLevelRoutingAttention(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _check_settings(n_win: int, topk: int, side_dwconv: int, padding: str) -> None:
+def _check_settings(n_win: int, topk: int, padding: str) -> None:
     if n_win < 1:
         raise ConfigError(f"n_win counts the regions a side and must be at least 1, got {n_win}")
     if topk < 1:
         raise ConfigError(f"topk counts the regions looked at and must be at least 1, got {topk}")
-    if side_dwconv < 0 or (side_dwconv and side_dwconv % 2 == 0):
-        raise ConfigError(f"side_dwconv must be an odd kernel size, or 0 for no local term, got {side_dwconv}")
     if padding not in PADDING_MODES:
         raise ConfigError(f"padding {padding!r} is not one of {', '.join(PADDING_MODES)}")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.attention.bra import OLDER_KEYS, BiLevelRoutingAttention
+from models.attention.ops.regions import in_format_of
 from utils.errors import CheckpointError, ConfigError
 
 
@@ -30,8 +31,8 @@ class CheckpointBRA(BiLevelRoutingAttention):
     def _project_in(self, x: Tensor) -> Tensor:
         return self.qkv["qkv"](x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
-    def _project_out(self, x: Tensor) -> Tensor:
-        return self.wo(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    def _project_out(self, x: Tensor, like: Tensor) -> Tensor:
+        return in_format_of(self.wo(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), like)
 
     def _other_keys(self) -> dict[str, str]:
         return {ours: older for older, ours in OLDER_KEYS.items()}

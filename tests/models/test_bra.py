@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from golden_formulas import (
     normal,
     uniform,
 )
-from models.attention.bra import BiLevelRoutingAttention, head_count
+from models.attention.base import head_count
+from models.attention.bra import BiLevelRoutingAttention
 from models.attention.released import CheckpointBRA, released_to_ours
 from models.registry import layer_spec
 from utils.errors import ConfigError
@@ -198,11 +200,44 @@ def test_autocast_stays_close() -> None:
     torch.testing.assert_close(low.float(), layer(x), rtol=2e-2, atol=2e-2)
 
 
-def test_channels_last_gives_the_same() -> None:
+@pytest.mark.parametrize("trained", [True, False])
+@pytest.mark.parametrize("side_dwconv", [0, 3])
+@pytest.mark.parametrize("cls", [BiLevelRoutingAttention, CheckpointBRA])
+def test_memory_format_is_kept_and_changes_nothing(cls: type, side_dwconv: int, trained: bool) -> None:
     torch.manual_seed(0)
-    layer = BiLevelRoutingAttention(32, 2)
+    layer = cls(32, 2, n_win=3, side_dwconv=side_dwconv)
     x = torch.randn(2, 32, 10, 13)
-    torch.testing.assert_close(layer(x.contiguous(memory_format=torch.channels_last)), layer(x), rtol=1e-5, atol=1e-5)
+    with torch.set_grad_enabled(trained):
+        plain, last = layer(x), layer(x.contiguous(memory_format=torch.channels_last))
+    assert plain.is_contiguous()
+    assert last.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(last, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_training_and_inference_give_the_same() -> None:
+    # They take different ways: see add_attention
+    torch.manual_seed(0)
+    for height, width in ODD_MAPS:
+        for topk in (2, 49):
+            layer = BiLevelRoutingAttention(32, 2, n_win=4, topk=topk)
+            x = torch.randn(3, 32, height, width)
+            given = x.clone()
+            with torch.no_grad():
+                inferred = layer(x)
+            assert torch.equal(x, given)
+            torch.testing.assert_close(inferred, layer(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["reference", "sdpa"])
+@pytest.mark.parametrize("shape", [(2, 16, 8, 12), (1, 16, 10, 13), (1, 16, 10, 10)])
+def test_traces_to_torchscript(shape: tuple[int, ...], backend: str) -> None:
+    torch.manual_seed(0)
+    layer = BiLevelRoutingAttention(16, 2, init_scale=0.5, backend=backend).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own: that tracing is on its way out, and that sizes become fixed
+        traced = torch.jit.trace(layer, torch.randn(shape))
+    x = torch.randn(shape)
+    torch.testing.assert_close(traced(x), layer(x), rtol=1e-5, atol=1e-5)
 
 
 def test_older_keys_load_in_both_directions() -> None:

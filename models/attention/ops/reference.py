@@ -9,39 +9,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.attention.ops.regions import RegionGrid, from_regions, real_tokens, to_regions
+from models.attention.ops.regions import RegionGrid, real_tokens
 
 
 def attend_reference(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    idx: Tensor,
-    region: RegionGrid,
-    *,
-    num_heads: int,
-    scale: float,
-    mask_padding: bool,
+    qkv: Tensor, idx: Tensor, region: RegionGrid, *, num_heads: int, scale: float, mask_padding: bool
 ) -> Tensor:
     """Attention over routed regions with every intermediate result written out.
 
-    Arguments and result are those of
-    :func:`models.attention.ops.dispatch.bi_level_routing_attention`.
+    Arguments and result are those of :func:`models.attention.ops.dispatch.attend_regions`.
     """
-    batch, channels = q.shape[:2]
     # An oracle's own rounding should not count: half precision is computed in float32
-    given, wide = q.dtype, torch.promote_types(q.dtype, torch.float32)
-    q, k, v = q.to(wide), k.to(wide), v.to(wide)
-    queries = _split_heads(to_regions(q, region), num_heads)  # (B, R, M, T, D)
-    keys = _split_heads(_routed(to_regions(k, region), idx), num_heads)  # (B, R, M, topk*T, D)
-    values = _split_heads(_routed(to_regions(v, region), idx), num_heads)
+    wide = qkv.to(torch.promote_types(qkv.dtype, torch.float32))
+    q, k, v = wide.chunk(3, dim=-1)  # (B, R, T, C) each
+    queries = _split_heads(q, num_heads)  # (B, R, M, T, D)
+    keys = _split_heads(_routed(k, idx), num_heads)  # (B, R, M, topk*T, D)
+    values = _split_heads(_routed(v, idx), num_heads)
 
     logits = (queries * scale) @ keys.transpose(-2, -1)  # (B, R, M, T, topk*T)
     if mask_padding and region.is_padded:
-        real = real_tokens(region, q.device)[idx].flatten(2)  # (B, R, topk*T)
+        real = real_tokens(region, qkv.device)[idx].flatten(2)  # (B, R, topk*T)
         logits = logits.masked_fill(~real[:, :, None, None, :], float("-inf"))
     mixed = (logits.softmax(dim=-1) @ values).transpose(2, 3)  # (B, R, T, M, D)
-    return from_regions(mixed.reshape(batch, region.regions, region.tokens, channels), region).to(given)
+    return mixed.flatten(3).to(qkv.dtype)
 
 
 def _routed(regions: Tensor, idx: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def to_regions(x: Tensor, grid: RegionGrid) -> Tensor:
     """Cut a map into regions, padding it with zeros where it does not fill them.
 
     Args:
-        x: (B, C, H, W).
+        x: (B, C, H, W); quickest with the channels last in memory.
         grid: the regions of an H x W map.
 
     Returns:
@@ -119,7 +119,7 @@ def from_regions(regions: Tensor, grid: RegionGrid) -> Tensor:
         grid: the regions of an H x W map.
 
     Returns:
-        (B, C, H, W).
+        (B, C, H, W), the channels last in memory.
     """
     batch, channels = regions.shape[0], regions.shape[-1]
     if grid.is_symbolic:  # merging axes of open size is refused by torch.export, picking tokens one by one is not
@@ -128,18 +128,41 @@ def from_regions(regions: Tensor, grid: RegionGrid) -> Tensor:
         )
         return tokens.reshape(batch, grid.height, grid.width, channels).permute(0, 3, 1, 2)
     laid = regions.reshape(batch, grid.rows, grid.cols, grid.region_h, grid.region_w, channels)
-    # (B, rows, cols, h, w, C) -> (B, C, rows, h, cols, w) -> (B, C, H, W)
-    whole = laid.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, *grid.padded_hw)
-    return whole[:, :, : grid.height, : grid.width]
+    # (B, rows, cols, h, w, C) -> (B, rows, h, cols, w, C) -> (B, H, W, C): whole rows of w * C numbers are moved
+    whole = laid.transpose(2, 3).reshape(batch, *grid.padded_hw, channels)
+    return whole[:, : grid.height, : grid.width].permute(0, 3, 1, 2)
+
+
+def in_format_of(x: Tensor, like: Tensor) -> Tensor:
+    """Lay a map out in memory as another one is: channels last, or else channels first.
+
+    Args:
+        x: (B, C, H, W).
+        like: a map whose memory format is wanted.
+    """
+    last = like.is_contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def is_turned_slowly(x: Tensor, like: Tensor) -> bool:
+    """Whether :func:`in_format_of` would copy number by number, as torch does on the CPU from channels last to first.
+
+    Args:
+        x: (B, C, H, W), channels last in memory.
+        like: a map whose memory format is wanted.
+    """
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return x.device.type == "cpu" and not recorded and not like.is_contiguous(memory_format=torch.channels_last)
 
 
 def _token_places(grid: RegionGrid, device: torch.device) -> Tensor:
     """Where each token of the map, row by row, stands among all tokens region by region: (H*W,) int64."""
     y = torch.arange(grid.height, device=device)[:, None]
     x = torch.arange(grid.width, device=device)[None, :]
-    region = (y // grid.region_h) * grid.cols + x // grid.region_w
-    slot = (y % grid.region_h) * grid.region_w + x % grid.region_w
-    return (region * grid.tokens + slot).flatten()
+    row, col = y // grid.region_h, x // grid.region_w
+    # Remainders written out, as ONNX has none by a number that stays open
+    slot = (y - row * grid.region_h) * grid.region_w + (x - col * grid.region_w)
+    return ((row * grid.cols + col) * grid.tokens + slot).flatten()
 
 
 def real_tokens(grid: RegionGrid, device: torch.device) -> Tensor:

@@ -1,9 +1,11 @@
 """Bi-level routing attention on torch's fused attention, with bounded memory, on any device.
 
-Maps are laid out region by region, so that a routed region is one row: keys and values come by ``index_select`` of
-whole rows rather than by gathers over copies. Regions are worked on in chunks; where there is more than one, training
-recomputes a chunk in its backward pass instead of keeping the copies of its keys and values, so that memory does not
-grow with ``topk``.
+A routed region is one row of region-major tokens: keys and values come by ``index_select`` of whole rows rather than by
+gathers over copies. Regions are worked on in chunks; where there is more than one, training recomputes a chunk in its
+backward pass instead of keeping the copies of its keys and values, so that memory does not grow with ``topk``.
+
+Where every region looks at all others, keys and values are copied once and not ``topk`` times. And on the CPU
+:mod:`models.attention.ops.sdpa_cpu` does the same with less work.
 """
 
 from __future__ import annotations
@@ -13,74 +15,111 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from models.attention.ops.regions import RegionGrid, from_regions, real_tokens, to_regions
+from models.attention.ops.regions import RegionGrid, from_regions, real_tokens
+from models.attention.ops.sdpa_cpu import add_attention_, attend_rows_cpu, serves
 
 CHUNK_BYTES = 256 * 2**20  # keys, values and (should torch not avoid them) logits of one chunk
 
 
 def attend_sdpa(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    qkv: Tensor,
     idx: Tensor,
     region: RegionGrid,
     *,
     num_heads: int,
     scale: float,
     mask_padding: bool,
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> Tensor:
     """Attention over routed regions by ``scaled_dot_product_attention``.
 
-    Arguments and result are those of
-    :func:`models.attention.ops.dispatch.bi_level_routing_attention`; ``chunk_bytes`` bounds the working memory.
+    Arguments and result are those of :func:`models.attention.ops.dispatch.attend_regions`; ``chunk_bytes`` bounds the
+    working memory, by default to :data:`CHUNK_BYTES`, on the CPU to what its caches hold.
     """
-    batch, channels = q.shape[:2]
-    rows, topk = batch * region.regions, idx.shape[-1]
-    queries, keys, values = (
-        to_regions(x, region).reshape(rows, region.tokens, num_heads, channels // num_heads) for x in (q, k, v)
-    )
-    first_row = torch.arange(batch, device=idx.device)[:, None, None] * region.regions
-    routed = (idx + first_row).reshape(rows, topk)
-    mask = None
-    if mask_padding and region.is_padded:
-        mask = real_tokens(region, q.device)[idx].reshape(rows, 1, 1, topk * region.tokens)
+    given = qkv.shape[:3]
+    packed, routed, mask = _as_rows(qkv, idx, region, num_heads, mask_padding)
+    if serves(packed):
+        mixed = attend_rows_cpu(packed, routed, mask, scale, chunk_bytes)
+    elif region.is_symbolic:  # the number of chunks cannot be known
+        mixed = _attend_rows(packed[:, :, 0], packed[:, :, 1:], routed, mask, scale)
+    else:
+        mixed = _attend_in_chunks(packed, routed, mask, scale, chunk_bytes or CHUNK_BYTES)
+    return mixed.reshape(*given, -1)
 
-    if region.is_symbolic:  # the number of chunks cannot be known
-        out = _attend_rows(queries, keys, values, routed, mask, scale)
-        return from_regions(out.reshape(batch, region.regions, region.tokens, channels), region)
-    row_step, token_step = _chunk_sizes(rows, region.tokens, topk, num_heads, channels * q.element_size(), chunk_bytes)
-    recompute = (row_step < rows or token_step < region.tokens) and _needs_backward(q, k, v)
+
+def can_add_sdpa(total: Tensor, qkv: Tensor) -> bool:
+    """Whether :func:`add_sdpa_` can serve these: inference on a CPU."""
+    records = torch.is_grad_enabled() and (total.requires_grad or qkv.requires_grad)
+    return serves(qkv) and not records and total.dtype == qkv.dtype
+
+
+def add_sdpa_(
+    total: Tensor,
+    qkv: Tensor,
+    idx: Tensor,
+    region: RegionGrid,
+    *,
+    num_heads: int,
+    scale: float,
+    mask_padding: bool,
+) -> None:
+    """Add what :func:`attend_sdpa` gives to a map (B, C, H, W) in place, where :func:`can_add_sdpa`."""
+    packed, routed, mask = _as_rows(qkv, idx, region, num_heads, mask_padding)
+    if packed.shape[0] == qkv.shape[0] * region.regions:
+        add_attention_(total, packed, routed, mask, scale, region)
+    else:
+        total += from_regions(attend_rows_cpu(packed, routed, mask, scale).reshape(*qkv.shape[:3], -1), region)
+
+
+def _as_rows(
+    qkv: Tensor, idx: Tensor, region: RegionGrid, num_heads: int, mask_padding: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Tokens of regions as rows (rows, T, 3, M, D), the rows each looks at (rows, topk), and where there are keys.
+
+    That mask is (rows, 1, 1, topk*T), or None for everywhere. Where all regions look at all, an image is one row.
+    """
+    real = real_tokens(region, qkv.device) if mask_padding and region.is_padded else None  # (R, T)
+    if idx.shape[-1] >= region.filled_regions and not region.is_symbolic:
+        qkv, idx = qkv.flatten(1, 2)[:, None], idx.new_zeros(len(idx), 1, 1)
+        real = None if real is None else real.reshape(1, -1)
+    batch, regions, tokens, _ = qkv.shape
+    rows, topk = batch * regions, idx.shape[-1]
+    packed = qkv.reshape(rows, tokens, 3, num_heads, -1)
+    first_row = torch.arange(batch, device=idx.device)[:, None, None] * regions
+    mask = None if real is None else real[idx].reshape(rows, 1, 1, topk * tokens)
+    return packed, (idx + first_row).reshape(rows, topk), mask
+
+
+def _attend_in_chunks(packed: Tensor, routed: Tensor, mask: Tensor | None, scale: float, budget: int) -> Tensor:
+    """Attention of all rows (rows, T, 3, M, D), some at a time: (rows, T, M, D)."""
+    rows, tokens, _, heads, _ = packed.shape
+    token_bytes = packed[0, 0, 0].numel() * packed.element_size()
+    row_step, token_step = _chunk_sizes(rows, tokens, routed.shape[1], heads, token_bytes, budget)
+    recompute = (row_step < rows or token_step < tokens) and torch.is_grad_enabled() and packed.requires_grad
+    queries, keys_values = packed[:, :, 0], packed[:, :, 1:]
     row_chunks = []
     for row in range(0, rows, row_step):
         here = slice(row, row + row_step)
         mask_here = None if mask is None else mask[here]
         token_chunks = []
-        for token in range(0, region.tokens, token_step):
-            part = queries[here, token : token + token_step]
-            inputs = (part, keys, values, routed[here], mask_here, scale)
+        for token in range(0, tokens, token_step):
+            inputs = (queries[here, token : token + token_step], keys_values, routed[here], mask_here, scale)
             token_chunks.append(
                 checkpoint(_attend_rows, *inputs, use_reentrant=False, preserve_rng_state=False)
                 if recompute
                 else _attend_rows(*inputs)
             )
         row_chunks.append(_joined(token_chunks))
-    return from_regions(_joined(row_chunks, dim=0).reshape(batch, region.regions, region.tokens, channels), region)
+    return _joined(row_chunks, dim=0)
 
 
-def _attend_rows(
-    queries: Tensor, keys: Tensor, values: Tensor, routed: Tensor, mask: Tensor | None, scale: float
-) -> Tensor:
-    """Attention of n regions' queries (n, t, M, D) to rows ``routed`` (n, topk) of keys and values (rows, T, M, D)."""
+def _attend_rows(queries: Tensor, keys_values: Tensor, routed: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention of n regions' queries (n, t, M, D) to rows ``routed`` (n, topk) of (rows, T, 2, M, D)."""
     count, topk = routed.shape
-    near = routed.reshape(-1)
-    # (n*topk, T, M, D) -> (n, topk*T, M, D) -> (n, M, topk*T, D); the last step is a view
-    near_keys, near_values = (
-        x.index_select(0, near).reshape(count, topk * x.shape[1], *x.shape[2:]).transpose(1, 2) for x in (keys, values)
-    )
-    mixed = F.scaled_dot_product_attention(
-        queries.transpose(1, 2), near_keys, near_values, attn_mask=mask, scale=scale
-    )  # (n, M, t, D)
+    near = keys_values.index_select(0, routed.reshape(-1))
+    # (n*topk, T, 2, M, D) -> (n, topk*T, 2, M, D) -> twice (n, M, topk*T, D), which are views
+    keys, values = near.reshape(count, topk * near.shape[1], *near.shape[2:]).permute(2, 0, 3, 1, 4)
+    mixed = F.scaled_dot_product_attention(queries.transpose(1, 2), keys, values, attn_mask=mask, scale=scale)
     return mixed.transpose(1, 2)
 
 
@@ -93,10 +132,6 @@ def _chunk_sizes(rows: int, tokens: int, topk: int, num_heads: int, token_bytes:
     if a_region <= budget:
         return min(rows, budget // a_region), tokens
     return 1, min(tokens, max(1, (budget - copies) // logits_of_token))
-
-
-def _needs_backward(*inputs: Tensor) -> bool:
-    return torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
 
 
 def _joined(parts: list[Tensor], dim: int = 1) -> Tensor:
