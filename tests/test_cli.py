@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import run_command
+from engine.options.benchmark import AttentionBenchmarkOptions
 from engine.options.detect import DetectOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -34,29 +35,47 @@ DETECT = """--weights=['yolov5s.pt'] --source=data/images --data= --imgsz=[640] 
 --save-csv=False --save-conf=False --save-crop=False --nosave=False --classes=None --agnostic-nms=False
 --augment=False --visualize=False --update=False --project=runs/detect --name=exp --exist-ok=False --line-thickness=3
 --hide-labels=False --hide-conf=False --half=False --dnn=False --vid-stride=1"""
+BENCHMARK_ATTENTION = """--sizes=[320,640,960,1280] --imgsz=[320,640,960,1280] --levels=['P3','P4','P5'] --batch-size=1
+--repeats=20 --seconds=6.0 --max-gflops=400.0 --device= --threads=2 --precision= --quick=False --docs=
+--project=runs/benchmark --name=attention --exist-ok=False"""
+FLAGS = [
+    (TrainOptions, TRAIN),
+    (ValOptions, VAL),
+    (DetectOptions, DETECT),
+    (AttentionBenchmarkOptions, BENCHMARK_ATTENTION),
+]
 
 
 def flags_of(parser: argparse.ArgumentParser) -> set[str]:
     return {
-        f"{name}={action.default}"
+        f"{name}={action.default}".replace(", ", ",")
         for action in parser._actions
         for name in action.option_strings
         if name not in ("-h", "--help")
     }
 
 
-@pytest.mark.parametrize(("options", "frozen"), [(TrainOptions, TRAIN), (ValOptions, VAL), (DetectOptions, DETECT)])
+@pytest.mark.parametrize(("options", "frozen"), FLAGS)
 def test_flags_and_defaults_are_frozen(options, frozen):
     assert flags_of(options.parser()) == set(frozen.split())
 
 
-@pytest.mark.parametrize("script", ["train.py", "val.py", "detect.py"])
-def test_help_does_not_wait_for_torch(script):
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["train.py"], "--weights"),
+        (["val.py"], "--weights"),
+        (["detect.py"], "--weights"),
+        (["benchmark.py"], "attention"),
+        (["benchmark.py", "attention"], "--max-gflops"),
+    ],
+)
+def test_help_does_not_wait_for_torch(words, flag):
     code = (
         "import runpy, sys\n"
-        f"sys.argv = [{script!r}, '--help']\n"
+        f"sys.argv = {[*words, '--help']!r}\n"
         "try:\n"
-        f"    runpy.run_path({script!r}, run_name='__main__')\n"
+        f"    runpy.run_path({words[0]!r}, run_name='__main__')\n"
         "except SystemExit as stop:\n"
         "    assert stop.code == 0\n"
         "heavy = [name for name in ('torch', 'cv2', 'numpy', 'matplotlib', 'pandas') if name in sys.modules]\n"
@@ -64,7 +83,7 @@ def test_help_does_not_wait_for_torch(script):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert "--weights" in done.stdout
+    assert flag in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -127,5 +146,5 @@ def test_several_processes_that_cannot_find_each_other(tmp_path):
 
 
 def test_scripts_stay_small():
-    for script in ("train.py", "val.py", "detect.py"):
+    for script in ("train.py", "val.py", "detect.py", "benchmark.py"):
         assert len((ROOT / script).read_text().splitlines()) < 150

@@ -51,7 +51,12 @@ class Options:
 
     @classmethod
     def parse(
-        cls, argv: Sequence[str] | None = None, description: str | None = None, *, ignore_unknown: bool = False
+        cls,
+        argv: Sequence[str] | None = None,
+        description: str | None = None,
+        *,
+        ignore_unknown: bool = False,
+        prog: str | None = None,
     ) -> Self:
         """Read a command line; a wrong one prints what is wrong and exits with code 2.
 
@@ -59,8 +64,9 @@ class Options:
             argv: arguments; those of this process when None.
             description: first lines of the help.
             ignore_unknown: pass over arguments that are no flags of this command.
+            prog: the command's name in help and errors; the script's when None.
         """
-        parser, bare = cls.parser(description), cls.parser(description, defaults=False)
+        parser, bare = cls.parser(description, prog=prog), cls.parser(description, defaults=False, prog=prog)
         read = type(parser).parse_known_args if ignore_unknown else _parse_all
         options = cls(**vars(read(parser, argv)[0]))
         options.given = frozenset(vars(read(bare, argv)[0]))
@@ -71,15 +77,18 @@ class Options:
         return options
 
     @classmethod
-    def parser(cls, description: str | None = None, defaults: bool = True) -> argparse.ArgumentParser:
+    def parser(
+        cls, description: str | None = None, defaults: bool = True, prog: str | None = None
+    ) -> argparse.ArgumentParser:
         """The argparse parser that the fields describe.
 
         Args:
             description: first lines of the help.
             defaults: False leaves out of its result what the command line does not name.
+            prog: the command's name; the script's when None.
         """
         parser = argparse.ArgumentParser(
-            description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+            prog=prog, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         for field in dataclasses.fields(cls):
             _add_argument(parser, field, _default_of(field) if defaults else argparse.SUPPRESS)

@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from models.attention.ops.regions import RegionGrid
 
-CHUNK_BYTES_PER_THREAD = 2**20  # keys and values of one chunk: with what is made of them they stay in a core's cache
+CHUNK_BYTES_PER_THREAD = 2 * 2**20  # keys and values of one chunk: about the second-level cache of a core
 # What torch's own scaled_dot_product_attention calls on a CPU. It keeps the sums that the backward pass needs to itself
 _FORWARD = "_scaled_dot_product_flash_attention_for_cpu"
 _BACKWARD = f"{_FORWARD}_backward"

@@ -1,0 +1,5 @@
+"""What ``benchmark.py`` measures: ``attention.py`` is ``python benchmark.py attention``.
+
+``interleaved.py`` (time), ``memory.py`` (bytes), ``machine.py`` and ``page.py`` (where a result stands) serve every
+benchmark; ``attention_*.py`` hold what is compared, its tables and its picture, ``naive.py`` what is measured against.
+"""

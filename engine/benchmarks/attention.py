@@ -1,0 +1,200 @@
+"""``python benchmark.py attention``: what each attention costs on the maps of a detector, and how that grows.
+
+Every attention of the family, bi-level routing with each backend, and the same written plainly run over the maps of
+yolov5s for images of several sizes. A second part compares the layer with the plain one on a few fixed maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from engine.benchmarks.attention_cases import LEVELS, Place, Variant, variants_for
+from engine.benchmarks.attention_chart import plot_costs
+from engine.benchmarks.attention_tables import csv_text, report
+from engine.benchmarks.attention_versus import Comparison, Shape, compare, shapes_for
+from engine.benchmarks.attention_work import Row, Settings, Work
+from engine.benchmarks.interleaved import Rounds, interleaved
+from engine.benchmarks.machine import describe_machine, threads_of_torch
+from engine.benchmarks.memory import peak_bytes
+from engine.benchmarks.page import replace_section, section_bounds
+from engine.options.benchmark import AttentionBenchmarkOptions
+from utils.atomic import replacing
+from utils.datasets.budget import read_memory
+from utils.devices import select_device
+from utils.errors import BackendError
+from utils.log import LOGGER
+from utils.model_info import count_flops
+from utils.paths import check_file, increment_path, make_folder
+
+_LEAST_ROUNDS = 3
+_GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class AttentionResult:
+    """What a run found.
+
+    Attributes:
+        folder: where ``attention.md``, ``attention.csv`` and ``attention.png`` are.
+        rows: a row an attention and map.
+        comparisons: the layer against the plain one.
+        text: the tables, Markdown.
+    """
+
+    folder: Path
+    rows: list[Row]
+    comparisons: list[Comparison]
+    text: str
+
+
+def run_attention(given: AttentionBenchmarkOptions) -> AttentionResult:
+    """Measure, and write tables and picture.
+
+    Args:
+        given: what was asked for.
+
+    Raises:
+        BackendError: when the device is not there, or does not tell about its memory.
+        ConfigError: when the folder cannot be made, or the page of the documentation has no place for the result.
+    """
+    options = given.settled()
+    device = select_device(options.device, newline=False)
+    if device.type not in ("cpu", "cuda"):
+        raise BackendError(f"benchmark.py attention measures on the CPU and on CUDA, and not on {device.type}")
+    section = "attention" if device.type == "cpu" else f"attention-{device.type}"
+    page = Path(check_file(options.docs)) if options.docs else None
+    if page is not None:
+        section_bounds(page, section)  # a page without a place for it is an error now, not after minutes
+    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    settings = settings_of(options, device)
+    with threads_of_torch(options.threads if device.type == "cpu" else torch.get_num_threads()):
+        rows, comparisons = _measure(options, settings)
+        machine = describe_machine(device, torch.get_num_threads())
+    usual = variants_for(device, settings.dtype)[1]
+    text = report(rows, comparisons, settings, machine=machine, command=given.command(), usual=usual)
+    _write(folder / "attention.md", text)
+    _write(folder / "attention.csv", csv_text(rows))
+    title = f"{machine}, {str(settings.dtype).removeprefix('torch.')}, batch {settings.batch}"
+    plot_costs(rows, folder / "attention.png", title)
+    LOGGER.info(f"tables and picture in {folder}")
+    if page is not None:
+        _publish(page, section, text, rows, title)
+    return AttentionResult(folder, rows, comparisons, text)
+
+
+def measure_place(place: Place, variants: Sequence[Variant], settings: Settings) -> list[Row]:
+    """Measure several attentions on one map.
+
+    Args:
+        place: the map.
+        variants: what to measure; all get the same map.
+        settings: how.
+
+    Returns:
+        A row each. What is left out has no times and no memory, and says why.
+    """
+    reasons = {variant.name: _why_left_out(variant, place, settings) for variant in variants}
+    layers = {variant.name: _layer(variant, place) for variant in variants}
+    shape = (settings.batch, place.dim, place.side, place.side)
+    counted = {
+        variant.name: count_flops(layers[variant.name], place.side, place.side, place.dim)
+        for variant in variants
+        if variant.why_not(place) is None
+    }
+    work = {name: Work.of(layer, shape, settings) for name, layer in layers.items() if reasons[name] is None}
+    # Comes first and so warms up both passes: what is slow here is slow enough to be run no oftener than need be
+    peaks = {name: peak_bytes(one.training, settings.device) for name, one in work.items()}
+    runs = {(name, kind): getattr(one, kind) for name, one in work.items() for kind in ("forward", "training")}
+    times = interleaved(runs, settings.device, settings.rounds).medians()
+    return [
+        Row(
+            place=place,
+            name=variant.name,
+            limit=variant.limit,
+            parameters=sum(parameter.numel() for parameter in layers[variant.name].parameters()),
+            cost=variant.cost(place),
+            counted=counted.get(variant.name),
+            forward=times.get((variant.name, "forward")),
+            training=times.get((variant.name, "training")),
+            peak=peaks.get(variant.name),
+            left_out=reasons[variant.name],
+        )
+        for variant in variants
+    ]
+
+
+def _measure(options: AttentionBenchmarkOptions, settings: Settings) -> tuple[list[Row], list[Comparison]]:
+    variants, _ = variants_for(settings.device, settings.dtype)
+    shapes = list(shapes_for(settings.device, quick=options.quick))
+    places = [Place(level, size) for level in LEVELS if level in options.levels for size in sorted(set(options.sizes))]
+    rows: list[Row] = []
+    comparisons: list[Comparison] = []
+    with tqdm(total=len(places) + len(shapes), desc="attention", unit="cell", dynamic_ncols=True, disable=None) as bar:
+        for shape in _shown(shapes, bar):
+            comparisons.append(compare(shape, settings))
+        for place in _shown(places, bar):
+            rows += measure_place(place, variants, settings)
+    return rows, comparisons
+
+
+def _shown(cells: Sequence[Place] | Sequence[Shape], bar: tqdm) -> Iterator[Place | Shape]:
+    """The cells, one after the other, each named beside the bar while it is worked on."""
+    for cell in cells:
+        bar.set_postfix_str(str(cell))
+        yield cell
+        bar.update()
+
+
+def settings_of(options: AttentionBenchmarkOptions, device: torch.device) -> Settings:
+    """How to measure, by the options; half precision on a GPU unless told otherwise."""
+    name = options.precision or ("bfloat16" if device.type == "cuda" else "float32")
+    least = min(_LEAST_ROUNDS, options.repeats)
+    # the pass that measures memory has warmed up everything
+    rounds = Rounds(least=least, most=options.repeats, seconds=options.seconds, warm_up=0)
+    return Settings(device, getattr(torch, name), options.batch_size, rounds, options.max_gflops)
+
+
+def _layer(variant: Variant, place: Place) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return variant.build(place)
+
+
+def _why_left_out(variant: Variant, place: Place, settings: Settings) -> str | None:
+    """Half a sentence, or None for what is measured."""
+    reason = variant.why_not(place)
+    if reason:
+        return reason
+    needed = variant.cost(place).total / _GIGA
+    if needed > settings.max_gflops:
+        return f"{needed:.3g} GFLOP, above --max-gflops {settings.max_gflops:g}"
+    size = torch.finfo(settings.dtype).bits // 8
+    bytes_needed = settings.batch * variant.written(place) * size
+    free = _free_bytes(settings.device)
+    return f"takes about {bytes_needed / 2**30:.0f} GiB" if free is not None and bytes_needed > free else None
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    memory = read_memory()
+    return None if memory is None else memory.available
+
+
+def _write(file: Path, text: str) -> None:
+    with replacing(file) as stream:
+        stream.write(text)
+
+
+def _publish(page: Path, section: str, text: str, rows: Sequence[Row], title: str) -> None:
+    """Put the tables on a page, and the picture into ``images`` beside it."""
+    picture = make_folder(page.parent / "images") / f"{section.replace('attention', 'attention-cost')}.png"
+    plot_costs(rows, picture, title)
+    replace_section(page, section, f"{text}\n![Cost over image size](images/{picture.name})\n")
+    LOGGER.info(f"{page}: section {section} replaced, picture {picture}")

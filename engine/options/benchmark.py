@@ -1,0 +1,61 @@
+"""The flags of ``benchmark.py``, a dataclass a benchmark: one field is one flag and one keyword of ``run()``."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, fields, replace
+
+from engine.options.base import Options, flag
+
+LEVELS = ("P3", "P4", "P5")
+PRECISIONS = ("float32", "bfloat16", "float16")
+_LARGEST_STRIDE = 32
+_QUICK = {"sizes": [160, 320], "repeats": 1, "seconds": 0.0}
+
+
+@dataclass
+class AttentionBenchmarkOptions(Options):
+    """Options of ``benchmark.py attention``."""
+
+    sizes: list[int] = flag([320, 640, 960, 1280], "image sides, px, multiples of 32", names=("--sizes", "--imgsz"))
+    levels: list[str] = flag(["P3", "P4", "P5"], "levels of yolov5s whose maps are attended over", choices=LEVELS)
+    batch_size: int = flag(1, "images a batch, in the tables of image sizes")
+    repeats: int = flag(20, "rounds of a cell at most; 3 are run in any case, or these if fewer")
+    seconds: float = flag(6.0, "begin no further round of a cell after this time, once 3 are run")
+    max_gflops: float = flag(400.0, "leave out what takes more for one image, by formula")
+    device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
+    threads: int = flag(2, "torch's threads on the CPU")
+    precision: str = flag("", "numbers; '' takes bfloat16 on a GPU and float32 on the CPU", choices=("", *PRECISIONS))
+    quick: bool = flag(False, "small images and one round, to see that it works")
+    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
+    project: str = flag("runs/benchmark", "folder of the runs")
+    name: str = flag("attention", "name of this run, counted up when it exists")
+    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+
+    def validate(self) -> None:
+        """Check single values; see :meth:`Options.validate`."""
+        super().validate()
+        self._require_from(1, "batch_size", "repeats", "threads")
+        self._require_from(0, "seconds", "max_gflops")
+        whole = bool(self.sizes) and all(size > 0 and size % _LARGEST_STRIDE == 0 for size in self.sizes)
+        self._require(whole, "sizes", f"multiples of {_LARGEST_STRIDE}")
+        self._require(bool(self.levels) and set(self.levels) <= set(LEVELS), "levels", f"some of {', '.join(LEVELS)}")
+        self._require(self.precision in ("", *PRECISIONS), "precision", f"one of {', '.join(PRECISIONS)}")
+
+    def settled(self) -> AttentionBenchmarkOptions:
+        """These options, with what ``--quick`` changes of those that were not given."""
+        if not self.quick:
+            return self
+        return replace(self, **{name: value for name, value in _QUICK.items() if name not in self.given})
+
+    def command(self) -> str:
+        """The command line that has these options."""
+        words = ["python", "benchmark.py", "attention"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value == getattr(type(self)(), field.name):
+                continue
+            words.append(self.flag_of(field.name))
+            if value is not True:
+                words += [str(one) for one in (value if isinstance(value, list) else [value])]
+        return shlex.join(words)
