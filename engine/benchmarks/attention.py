@@ -182,7 +182,8 @@ def _why_left_out(variant: Variant, place: Place, settings: Settings) -> str | N
 
 def _free_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+        return torch.cuda.mem_get_info(device)[0] + kept
     memory = read_memory()
     return None if memory is None else memory.available
 

@@ -188,9 +188,9 @@ def _cost_table(rows: Sequence[Row]) -> str:
             f"{row.parameters:,}",
             f"{row.cost.total / 1e9:.3f}",
             _shown(row.counted and row.counted / 1e9, ".3f"),
-            _shown(row.forward and 1e3 * row.forward, ".1f"),
+            _ms(row.forward),
             *(_shown(_times(base.forward, row.forward), ".2f") for base in bases),
-            _shown(row.training and 1e3 * row.training, ".1f"),
+            _ms(row.training),
             *(_shown(_times(base.training, row.training), ".2f") for base in bases),
             _shown(row.peak and row.peak / _MIB, ".1f"),
         ])  # fmt: skip
@@ -208,7 +208,7 @@ def _times(base: float | None, own: float | None) -> float | None:
 
 def _left_out(rows: Sequence[Row]) -> str:
     reasons = [f"{row.name} at {row.place.size} px: {row.left_out}" for row in rows if row.left_out]
-    return f"Left out: {'; '.join(reasons)}.\n" if reasons else ""
+    return _filled(f"Left out: {'; '.join(reasons)}.") if reasons else ""
 
 
 def _filled(text: str) -> str:
@@ -217,7 +217,15 @@ def _filled(text: str) -> str:
 
 
 def _pair_ms(pair: tuple[float, float] | None) -> str:
-    return "-" if pair is None else f"{1e3 * pair[0]:.2f} -> {1e3 * pair[1]:.2f}"
+    return "-" if pair is None else f"{_ms(pair[0])} -> {_ms(pair[1])}"
+
+
+def _ms(seconds: float | None) -> str:
+    """Milliseconds with three digits or more."""
+    if seconds is None:
+        return "-"
+    milliseconds = 1e3 * seconds
+    return f"{milliseconds:.{sum(milliseconds < limit for limit in (1, 10, 100))}f}"
 
 
 def _shown(value: float | None, form: str) -> str:

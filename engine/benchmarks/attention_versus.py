@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.benchmarks.attention_work import Settings, Work
-from engine.benchmarks.interleaved import Rounds, interleaved
+from engine.benchmarks.interleaved import interleaved
 from engine.benchmarks.memory import peak_bytes
 from engine.benchmarks.naive import NaiveBRA
 from models.attention import BiLevelRoutingAttention
@@ -47,7 +47,7 @@ SPEED_SHAPES = (
     Shape(64, 80, 2, 8, 4, 4),
 )
 LARGE_SHAPE = Shape(128, 80, 4, 8, 4, 16, times=False)  # P3 of yolov5s at 640 px
-_SECONDS = {"least": 5, "seconds": 4.0}  # of each shape
+_LEAST_ROUNDS = 5  # goals hang on these figures
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,9 @@ def compare(shape: Shape, settings: Settings) -> Comparison:
     runs = {(kind, name): getattr(one, kind) for kind in ("forward", "training") for name, one in work.items()}
     if settings.device.type == "cuda":
         runs |= dense_runs(shape, settings)
-    times = interleaved(runs, settings.device, _rounds(settings.rounds)).medians() if shape.times else {}
+    given = settings.rounds
+    rounds = replace(given, least=min(_LEAST_ROUNDS, given.most), seconds=2 * given.seconds)
+    times = interleaved(runs, settings.device, rounds).medians() if shape.times else {}
     pairs = {
         kind: (times[kind, first], times[kind, "ours"])
         for kind, first in (
@@ -120,12 +122,6 @@ def compare(shape: Shape, settings: Settings) -> Comparison:
         pairs.get("dense_forward"),
         pairs.get("dense_training"),
     )
-
-
-def _rounds(rounds: Rounds) -> Rounds:
-    """At least five rounds of a shape: goals hang on these figures."""
-    least = min(_SECONDS["least"], rounds.most)
-    return replace(rounds, least=least, seconds=min(_SECONDS["seconds"], rounds.seconds), most=rounds.most)
 
 
 def dense_runs(shape: Shape, settings: Settings) -> dict[tuple[str, str], Callable[[], object]]:

@@ -298,6 +298,7 @@ def test_on_a_gpu_dense_attention_is_compared_as_well():
     assert "**3.00** times as fast forward and **4.00** in training (goal: 3 each)" in said
     assert "**1.25** and **1.50** times as long as dense" in said
     assert "**0.30** of naive" in said
+    assert "9.00 -> 3.00" in said and "80.0 -> 20.0" in said
 
 
 # -- the command ---------------------------------------------------------------------------------------------------
