@@ -57,7 +57,7 @@ def _peak_on_cpu(run: Callable[[], object]) -> int:
         file = Path(folder) / "trace.json"  # what the profiler makes public of single allocations
         recorder.export_chrome_trace(str(file))
         events = json.loads(file.read_text(encoding="utf-8"))["traceEvents"]
-    changes = [event for event in events if event["name"] == _ALLOCATION]
+    changes = [event for event in events if event.get("name") == _ALLOCATION]
     alive = peak = 0
     for event in sorted(changes, key=lambda event: event["ts"]):
         alive += event["args"]["Bytes"]
