@@ -103,24 +103,18 @@ def compare(shape: Shape, settings: Settings) -> Comparison:
         runs |= dense_runs(shape, settings)
     given = settings.rounds
     rounds = replace(given, least=min(_LEAST_ROUNDS, given.most), seconds=2 * given.seconds)
-    times = interleaved(runs, settings.device, rounds).medians() if shape.times else {}
-    pairs = {
-        kind: (times[kind, first], times[kind, "ours"])
-        for kind, first in (
-            ("forward", "naive"),
-            ("training", "naive"),
-            ("dense_forward", "dense"),
-            ("dense_training", "dense"),
-        )
-        if (kind, first) in times
-    }
+    times = interleaved(runs, settings.device, rounds) if shape.times else {}
+
+    def pair(kind: str, other: str) -> tuple[float, float] | None:
+        return (times[kind, other], times[kind, "ours"]) if (kind, other) in times else None
+
     return Comparison(
-        shape,
-        pairs.get("forward"),
-        pairs.get("training"),
-        (peaks["naive"], peaks["ours"]),
-        pairs.get("dense_forward"),
-        pairs.get("dense_training"),
+        shape=shape,
+        forward=pair("forward", "naive"),
+        training=pair("training", "naive"),
+        peak=(peaks["naive"], peaks["ours"]),
+        dense_forward=pair("dense_forward", "dense"),
+        dense_training=pair("dense_training", "dense"),
     )
 
 

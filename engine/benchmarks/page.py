@@ -8,7 +8,7 @@ from utils.atomic import replacing
 from utils.errors import ConfigError
 
 
-def markers(section: str) -> tuple[str, str]:
+def _markers(section: str) -> tuple[str, str]:
     """The lines between which a section's result stands."""
     return f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
 
@@ -27,7 +27,7 @@ def section_bounds(page: Path, section: str) -> tuple[str, str]:
         text = page.read_bytes().decode("utf-8")  # line ends stay what they are
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{page}: expected a page to put the result on, but it cannot be read ({error})") from error
-    begin, end = markers(section)
+    begin, end = _markers(section)
     before, found, rest = text.partition(begin)
     inside, closed, after = rest.partition(end)
     if not found or not closed or any(marker in before + inside + after for marker in (begin, end)):

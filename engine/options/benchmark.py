@@ -18,10 +18,10 @@ class AttentionBenchmarkOptions(Options):
     """Options of ``benchmark.py attention``."""
 
     sizes: list[int] = flag([320, 640, 960, 1280], "image sides, px, multiples of 32", names=("--sizes", "--imgsz"))
-    levels: list[str] = flag(["P3", "P4", "P5"], "levels of yolov5s whose maps are attended over", choices=LEVELS)
+    levels: list[str] = flag(list(LEVELS), "levels of yolov5s whose maps are attended over", choices=LEVELS)
     batch_size: int = flag(1, "images a batch, in the tables of image sizes")
-    repeats: int = flag(20, "rounds of a cell at most; 3 are run in any case, or these if fewer")
-    seconds: float = flag(6.0, "begin no further round of a cell after this time, once 3 are run")
+    repeats: int = flag(20, "rounds of a map at most; 3 are run in any case, or these if fewer")
+    seconds: float = flag(6.0, "begin no further round of a map after this time, in seconds, once 3 are run")
     max_gflops: float = flag(400.0, "leave out what takes more for one image, by formula")
     device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
     threads: int = flag(2, "torch's threads on the CPU")
@@ -51,9 +51,10 @@ class AttentionBenchmarkOptions(Options):
     def command(self) -> str:
         """The command line that has these options."""
         words = ["python", "benchmark.py", "attention"]
+        usual = type(self)()
         for field in fields(self):
             value = getattr(self, field.name)
-            if value == getattr(type(self)(), field.name):
+            if value == getattr(usual, field.name):
                 continue
             words.append(self.flag_of(field.name))
             if value is not True:

@@ -1,4 +1,6 @@
-"""What the attention layers share: number of heads, local term, layer scale; beside bi-level routing the whole layer.
+"""What the attention layers share: number of heads, local term, layer scale.
+
+All but bi-level routing share the whole layer, :class:`MapAttention`, and differ in the choice of keys alone.
 
 Shapes: B images, C channels, H x W tokens of a map, M heads of D channels.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.attention.ops.regions import in_format_of
 from utils.errors import ConfigError
 
 HEAD_WIDTH = 32  # of the published BiFormers
@@ -53,12 +56,11 @@ class MapAttention(nn.Module):
         Returns:
             (B, C, H, W), in the memory format of ``x``.
         """
-        channels_last = x.is_contiguous(memory_format=torch.channels_last)
         qkv = self.qkv_linear(x)
         # (B, 3C, H, W) -> (B, H, W, 3, M, D): no copy where channels come last in memory already
         tokens = qkv.permute(0, 2, 3, 1).contiguous().unflatten(3, (3, self.num_heads, -1))
-        mixed = self.attend(tokens).flatten(3).permute(0, 3, 1, 2)  # (B, H, W, M, D) -> (B, C, H, W)
-        mixed = mixed.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        # (B, H, W, M, D) -> (B, C, H, W)
+        mixed = in_format_of(self.attend(tokens).flatten(3).permute(0, 3, 1, 2), like=x)
         if self.lepe is not None:
             mixed = mixed + self.lepe(qkv[:, 2 * self.dim :])
         out = self.output_linear(mixed)

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention.base import head_count, layer_scale, local_term
+from models.attention.base import ROW_DEFAULTS, head_count, layer_scale, local_term
 from models.attention.ops.dispatch import add_attention, attend_regions
 from models.attention.ops.regions import (
     RegionGrid,
@@ -51,7 +51,7 @@ OLDER_KEYS = {
 }
 
 
-@register_layer(width="same", row=("num_heads", "n_win", "topk"), row_defaults={"num_heads": 0, "init_scale": 0.0})
+@register_layer(width="same", row=("num_heads", "n_win", "topk"), row_defaults=ROW_DEFAULTS)
 class BiLevelRoutingAttention(nn.Module):
     """Bi-level routing attention over a map, (B, C, H, W) to the same shape.
 
@@ -170,7 +170,7 @@ class BiLevelRoutingAttention(nn.Module):
             )
         return RegionGrid.of_region_size(height, width, height // self.n_win, width // self.n_win)
 
-    # The three methods below are all that a layer with another key layout needs to replace
+    # The four methods below are all that a layer with another key layout needs to replace
 
     def _add_projections(self) -> None:
         self.qkv_linear = nn.Conv2d(self.dim, 3 * self.dim, 1)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from models.attention.ops.regions import RegionGrid
+from models.attention.ops.regions import RegionGrid, is_recorded
 
 CHUNK_BYTES_PER_THREAD = 2 * 2**20  # keys and values of one chunk: about the second-level cache of a core
 # What torch's own scaled_dot_product_attention calls on a CPU. It keeps the sums that the backward pass needs to itself
@@ -26,8 +26,7 @@ _BACKWARD = f"{_FORWARD}_backward"
 
 def serves(packed: Tensor) -> bool:
     """Whether this file's functions are the ones to use: on a CPU, run as it is and not recorded for a graph."""
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return packed.device.type == "cpu" and not recorded and hasattr(torch.ops.aten, _BACKWARD)
+    return packed.device.type == "cpu" and not is_recorded() and hasattr(torch.ops.aten, _BACKWARD)
 
 
 def attend_rows_cpu(
@@ -57,13 +56,8 @@ def add_attention_(
 ) -> None:
     """Add what :func:`attend_rows_cpu` gives to a map: row by row of regions, while they are still in the caches.
 
-    Args:
-        total: (B, C, H, W), changed in place; no gradients reach it.
-        packed: see :func:`attend_rows_cpu`.
-        routed: see there.
-        mask: see there.
-        scale: see there.
-        grid: how the rows of tokens lie on the map.
+    ``total`` is (B, C, H, W) and changed in place; no gradients reach it. ``grid`` says how the regions, each a row of
+    ``packed``, lie on it. The others are those of :func:`attend_rows_cpu`.
     """
     packed = packed.contiguous()
     strips = min(grid.rows, max(1, _rows_at_once(packed, routed) // grid.cols))  # rows of regions at a time
@@ -83,6 +77,7 @@ def add_attention_(
 
 
 def _rows_at_once(packed: Tensor, routed: Tensor, chunk_bytes: int | None = None) -> int:
+    """How many rows to work on, so that the keys and values they look at take no more than ``chunk_bytes``."""
     a_row = routed.shape[1] * packed[0, :, 1:].numel() * packed.element_size()
     budget = CHUNK_BYTES_PER_THREAD * torch.get_num_threads() if chunk_bytes is None else chunk_bytes
     return max(1, budget // max(a_row, 1))
