@@ -50,5 +50,8 @@ def replace_section(page: Path, section: str, text: str) -> None:
         ConfigError: as :func:`section_bounds`.
     """
     before, after = section_bounds(page, section)
+    result = f"\n\n{text.strip()}\n\n"
+    if 0 < before.count("\n") == before.count("\r\n"):  # a page from Windows
+        result = result.replace("\n", "\r\n")
     with replacing(page, binary=True) as stream:
-        stream.write(f"{before}\n\n{text.strip()}\n\n{after}".encode())
+        stream.write(f"{before}{result}{after}".encode())

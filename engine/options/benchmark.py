@@ -10,6 +10,7 @@ from engine.options.base import Options, flag
 LEVELS = ("P3", "P4", "P5")
 PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST_STRIDE = 32
+_MOST_THREADS = 1024  # torch ends with an error of its own where there are many more than processors
 _QUICK = {"sizes": [160, 320], "repeats": 1, "seconds": 0.0}
 
 
@@ -36,6 +37,7 @@ class AttentionBenchmarkOptions(Options):
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
         self._require_from(1, "batch_size", "repeats", "threads")
+        self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
         self._require_from(0, "seconds", "max_gflops")
         whole = bool(self.sizes) and all(size > 0 and size % _LARGEST_STRIDE == 0 for size in self.sizes)
         self._require(whole, "sizes", f"multiples of {_LARGEST_STRIDE}")

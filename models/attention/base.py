@@ -90,10 +90,12 @@ def head_count(dim: int, num_heads: int | None = None) -> int:
         num_heads: as wanted; None or 0 for heads of 32 channels, or as near to 32 as divides ``dim``.
 
     Raises:
-        ConfigError: when ``num_heads`` does not divide ``dim``.
+        ConfigError: when ``num_heads`` does not divide ``dim``, or is no whole number.
     """
+    check_whole("dim", dim, 1)
     if num_heads:
-        if num_heads < 0 or dim % num_heads:
+        check_whole("num_heads", num_heads, 0)
+        if dim % num_heads:
             raise ConfigError(
                 f"attention of {dim} channels cannot have {num_heads} heads: {num_heads} must divide {dim}"
             )
@@ -116,9 +118,19 @@ def local_term(dim: int, kernel: int) -> nn.Conv2d | None:
     Raises:
         ConfigError: for an even kernel, as it would shift the map.
     """
-    if kernel < 0 or (kernel and kernel % 2 == 0):
+    check_whole("side_dwconv", kernel, 0)
+    if kernel and kernel % 2 == 0:
         raise ConfigError(f"side_dwconv must be an odd kernel size, or 0 for no local term, got {kernel}")
     return nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim) if kernel else None
+
+
+def is_plain_conv(layer: nn.Module) -> bool:
+    """Whether a convolution is its weight and bias and nothing else, and nobody looks at its output.
+
+    Hooks watch it, prune it or compute its weight; a parametrized, wrapped or quantized one is of another class.
+    """
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) is nn.Conv2d and layer.bias is not None and not any(hooks)
 
 
 def check_whole(name: str, value: object, least: int) -> None:

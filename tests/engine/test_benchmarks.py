@@ -151,6 +151,13 @@ def test_quick_run_writes_tables_and_picture(tmp_path):
     assert "(images/attention-cost.png)" in inside and is_drawn(tmp_path / "images" / "attention-cost.png")
 
 
+def test_a_page_with_the_line_ends_of_windows_keeps_them(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_bytes(b"Top\r\n<!-- part:begin -->\r\n<!-- part:end -->\r\n")
+    replace_section(page, "part", "one\ntwo\n")
+    assert page.read_bytes() == (b"Top\r\n<!-- part:begin -->\r\n\r\none\r\ntwo\r\n\r\n<!-- part:end -->\r\n")
+
+
 def test_a_folder_that_exists_is_written_into_when_told_so(tmp_path):
     (tmp_path / "mine").mkdir()
     result = benchmark.run(**{**QUICK, "sizes": 64, "levels": "P5"}, project=tmp_path, name="mine", exist_ok=True)

@@ -124,8 +124,9 @@ def from_regions(regions: Tensor, grid: RegionGrid) -> Tensor:
 
 
 def is_recorded() -> bool:
-    """Whether a graph is made of what runs, so that only operations which every graph knows will do."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    """Whether a graph is made of what runs, or torch.func transforms it: then only common operations will do."""
+    transformed = torch._C._are_functorch_transforms_active()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed
 
 
 def in_format_of(x: Tensor, like: Tensor) -> Tensor:

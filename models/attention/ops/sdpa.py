@@ -65,7 +65,9 @@ def add_sdpa_(
 ) -> None:
     """Add what :func:`attend_sdpa` gives to a map (B, C, H, W) in place, where :func:`can_add_sdpa`."""
     packed, routed, mask = _as_rows(qkv, idx, region, num_heads, mask_padding)
-    if len(packed) == len(qkv) * region.regions:  # and not one row an image, which lies nowhere on the map
+    # One row an image lies nowhere on the map. And whole strips of regions are worked on: with a larger topk they would
+    # copy more than all keys and values
+    if len(packed) == len(qkv) * region.regions and routed.shape[1] <= region.rows:
         add_attention_(total, packed, routed, mask, scale, region)
     else:
         total += from_regions(attend_rows_cpu(packed, routed, mask, scale).reshape(*qkv.shape[:3], -1), region)

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from models.attention.ops.regions import RegionGrid, is_recorded
 
@@ -114,25 +113,25 @@ class _RoutedRows(torch.autograd.Function):
             parts.append(mixed.transpose(1, 2).to(packed.dtype))
             sums.append(logsumexp)
         out = torch.cat(parts)
-        ctx.save_for_backward(packed, places, bias, out, *sums)
+        ctx.save_for_backward(packed, places, bias, out, torch.cat(sums))
         ctx.scale, ctx.step = scale, step
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        packed, places, bias, out, *sums = ctx.saved_tensors
+        # Torch's operator below has no derivative and says so where a second one is asked for
+        packed, places, bias, out, sums = ctx.saved_tensors
         differentiate = getattr(torch.ops.aten, _BACKWARD)
         heads, grad = _by_head(packed), grad.contiguous()
         # Keys and values gather sums over many regions: not in half precision
         gathered = _wide(torch.zeros_like(heads))
         result = torch.empty_like(packed)
-        for here, logsumexp in zip(_chunks(len(packed), ctx.step), sums, strict=True):
+        for here in _chunks(len(packed), ctx.step):
             queries, mixed, grad_here = (_wide(x).transpose(1, 2) for x in (packed[here, :, 0], out[here], grad[here]))
             keys, values = map(_wide, _near(heads, places[here], packed.shape[4]))
             bias_here = None if bias is None else bias[here]
             grad_queries, *grad_near = differentiate(
-                grad_here, queries, keys, values, mixed, logsumexp, 0.0, False, attn_mask=bias_here, scale=ctx.scale
+                grad_here, queries, keys, values, mixed, sums[here], 0.0, False, attn_mask=bias_here, scale=ctx.scale
             )
             result[here, :, 0] = grad_queries.transpose(1, 2)
             # twice (n, M, topk*T, D) -> (n*2*M*topk, T*D), as the places count
@@ -151,7 +150,7 @@ def _by_head(packed: Tensor) -> Tensor:
 
 def _places_by_head(routed: Tensor, heads: int) -> Tensor:
     """Where :func:`_by_head` puts the keys and values that each row looks at: (rows, topk) -> (rows, 2*M, topk)."""
-    return routed[:, None] * (2 * heads) + torch.arange(2 * heads)[:, None]
+    return routed[:, None] * (2 * heads) + torch.arange(2 * heads, device=routed.device)[:, None]
 
 
 def _near(heads: Tensor, places: Tensor, width: int, room: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -170,7 +169,7 @@ def _wide(x: Tensor) -> Tensor:
 
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask as what is added to the logits."""
-    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, float("-inf"))
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def _chunks(rows: int, step: int) -> list[slice]:
