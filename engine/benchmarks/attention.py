@@ -6,9 +6,10 @@ yolov5s for images of several sizes. A second part compares the layer with the p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from engine.benchmarks.attention_cases import LEVELS, Place, Variant, usual_backend, variants_for
 from engine.benchmarks.attention_chart import plot_costs
 from engine.benchmarks.attention_tables import csv_text, report
-from engine.benchmarks.attention_versus import Comparison, compare, shapes_for
+from engine.benchmarks.attention_versus import Comparison, Shape, compare, compare_forward, shapes_for
 from engine.benchmarks.attention_work import Row, Settings, Work
 from engine.benchmarks.interleaved import Rounds, interleaved
 from engine.benchmarks.machine import describe_machine, threads_of_torch
@@ -34,6 +35,7 @@ from utils.paths import check_file, increment_path, make_folder
 
 _LEAST_ROUNDS = 3
 _GIGA = 1e9
+Map = TypeVar("Map", Shape, Place)
 
 
 @dataclass(frozen=True)
@@ -134,18 +136,23 @@ def _measure(options: AttentionBenchmarkOptions, settings: Settings) -> tuple[li
     variants = variants_for(settings.device, settings.dtype)
     shapes = list(shapes_for(settings.device, quick=options.quick))
     places = [Place(level, size) for level in LEVELS if level in options.levels for size in sorted(set(options.sizes))]
-    rows: list[Row] = []
-    comparisons: list[Comparison] = []
-    with tqdm(total=len(places) + len(shapes), desc="attention", unit="map", dynamic_ncols=True, disable=None) as bar:
-        for shape in shapes:
-            bar.set_postfix_str(str(shape))
-            comparisons.append(compare(shape, settings))
-            bar.update()
-        for place in places:
-            bar.set_postfix_str(str(place))
-            rows += measure_place(place, variants, settings)
-            bar.update()
+    with tqdm(
+        total=2 * len(shapes) + len(places), desc="attention", unit="map", dynamic_ncols=True, disable=None
+    ) as bar:
+        forwards = [compare_forward(shape, settings) for shape in _shown(shapes, bar)]
+        comparisons = [
+            compare(shape, settings, forward) for shape, forward in zip(_shown(shapes, bar), forwards, strict=True)
+        ]
+        rows = [row for place in _shown(places, bar) for row in measure_place(place, variants, settings)]
     return rows, comparisons
+
+
+def _shown(maps: Iterable[Map], bar: tqdm) -> Iterator[Map]:
+    """The maps one after the other, each named beside the bar while it is worked on."""
+    for one in maps:
+        bar.set_postfix_str(str(one))
+        yield one
+        bar.update()
 
 
 def settings_of(options: AttentionBenchmarkOptions, device: torch.device) -> Settings:

@@ -69,10 +69,13 @@ def add_attention_(
     for here, mixed in zip(chunks, _attended(packed, routed, mask, scale, chunks), strict=True):
         image, first = divmod(here.start, grid.regions)
         top = first // grid.cols * grid.region_h
-        # (n, T, M, D) -> (n / cols, cols, h, w, C) -> (n / cols * h, cols * w, C)
-        cut = mixed.reshape(-1, grid.cols, grid.region_h, grid.region_w, total.shape[3])
-        strip = cut.transpose(1, 2).reshape(-1, grid.cols * grid.region_w, total.shape[3])
-        total[image, top : top + len(strip)] += strip[: max(grid.height - top, 0), : grid.width]
+        # (n, T, M, D) -> (n / cols, h, cols, w, C)
+        cut = mixed.reshape(-1, grid.cols, grid.region_h, grid.region_w, total.shape[3]).transpose(1, 2)
+        strip = total[image, top : top + len(cut) * grid.region_h]  # (at most n / cols * h, W, C)
+        if grid.is_padded:
+            strip += cut.reshape(-1, grid.cols * grid.region_w, total.shape[3])[: len(strip), : grid.width]
+        else:
+            strip.view(cut.shape).add_(cut)
 
 
 def _rows_at_once(packed: Tensor, routed: Tensor, chunk_bytes: int | None = None) -> int:
