@@ -95,7 +95,8 @@ def test_into_a_checkpoints_own_network(tmp_path):
 
 
 def test_autoanchor_says_when_it_replaces_a_checkpoints_anchors(tmp_path, caplog):
-    source = DetectionModel("yolov5n.yaml", nc=2)
+    cfg = str(tiny_model(tmp_path))
+    source = DetectionModel(cfg)
     weights = str(saved(tmp_path, source))
     sizes = np.random.default_rng(0).uniform((0.6, 0.02), (0.9, 0.03), (40, 2))  # wide and flat, as no usual anchor
     labels = [np.concatenate([np.zeros((40, 3)), sizes], 1)]
@@ -108,8 +109,8 @@ def test_autoanchor_says_when_it_replaces_a_checkpoints_anchors(tmp_path, caplog
         assert torch.equal(model.model[-1].anchors, source.model[-1].anchors) == (not enabled)
         return [line for line in caplog.messages if "replaced the anchors of" in line]
 
-    (said,) = lines(weights=weights, insert="BiFormerBlock@after:sppf")
+    (said,) = lines(weights=weights, insert=ROW)
     assert weights in said
     assert "--noautoanchor" in said
     assert lines(weights=weights, enabled=False) == []
-    assert lines(weights="", cfg="yolov5n.yaml") == []  # those of the YAML are nobody's
+    assert lines(weights="", cfg=cfg) == []  # those of the YAML are nobody's

@@ -132,7 +132,7 @@ def test_another_form_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", ["[0, 5]]", "[2001-99-99]", "[a]: b]", "[" * 5000 + "]", "[*x]", "[!!python/name:os.system ]"]
+    "values", ["[0, 5]]", "[2001-99-99]", "[a]: b]", "[" * 2000 + "]", "[*x]", "[!!python/name:os.system ]"]
 )
 def test_values_that_are_no_list(values: str) -> None:
     with pytest.raises(OptionError, match="is not a list of values as in a YAML row") as caught:
