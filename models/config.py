@@ -10,12 +10,10 @@ from typing import Any
 from torch import nn
 
 from models.layers.activations import parse_activation
-from models.rows import IMAGE, RawRow, read_rows, shorten
+from models.rows import RawRow, read_rows, shorten
 from utils.errors import ConfigError
 from utils.paths import check_yaml
 from utils.yaml_io import yaml_load
-
-__all__ = ["IMAGE", "ModelConfig", "Row", "load_model_yaml", "parse_config"]
 
 _WORDS = {"None": None, "none": None, "True": True, "true": True, "False": False, "false": False}
 _TEXTS = frozenset({"nearest", "nearest-exact", "linear", "bilinear", "bicubic", "area"})  # modes of resizing
@@ -29,7 +27,7 @@ class Row:
     Attributes:
         index: number of the layer, counted from 0 over both lists.
         where: how messages name the row.
-        sources: absolute indices of the layers it reads, :data:`IMAGE` for the network's input.
+        sources: absolute indices of the layers it reads, :data:`models.rows.IMAGE` for the image.
         source_field: ``from`` as the file gives it, with numbers for names.
         repeats: count before the depth multiple.
         module: name in the registry.

@@ -104,9 +104,9 @@ def insert_rows(content: Mapping[str, Any], insertions: Sequence[str], title: st
     replaced: set[int] = set()
     for one, place in zip(asked, places, strict=True):
         if one.how == "after":
-            ends[id(place)] = _put_after(one, ends[id(place)], nodes)
+            ends[id(place)] = _put_after_(one, ends[id(place)], nodes)
         elif one.how == "before":
-            _put_before(one, place, nodes)
+            _put_before_(one, place, nodes)
         else:
             if id(place) in replaced:
                 raise OptionError(f"--insert {one.text!r}: this row is replaced already")
@@ -180,7 +180,7 @@ def _find_place(one: Insertion, rows: Sequence[RawRow], title: str) -> int:
     return found[number - 1]
 
 
-def _put_after(one: Insertion, place: _Node, nodes: list[_Node]) -> _Node:
+def _put_after_(one: Insertion, place: _Node, nodes: list[_Node]) -> _Node:
     """A new row behind another, read in its place; ``nodes`` grows."""
     readers = [node for node in nodes if place in node.sources]
     if not readers:
@@ -195,7 +195,7 @@ def _put_after(one: Insertion, place: _Node, nodes: list[_Node]) -> _Node:
     return new
 
 
-def _put_before(one: Insertion, place: _Node, nodes: list[_Node]) -> None:
+def _put_before_(one: Insertion, place: _Node, nodes: list[_Node]) -> None:
     """A new row on each input of another, in the order of the inputs; ``nodes`` grows."""
     new: dict[int, _Node] = {}
     for number, source in enumerate(place.sources):
