@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from models.yaml_text import model_yaml_text
+from utils.atomic import replacing
 from utils.dist import from_main, is_main
 from utils.errors import ConfigError, OptionError
 from utils.log import LOGGER
@@ -64,9 +67,14 @@ class RunFolder:
         """Hyperparameters of the run."""
         return self.root / "hyp.yaml"
 
+    @property
+    def network(self) -> Path:
+        """The network's YAML, where the run made one of its own."""
+        return self.root / "model.yaml"
+
     def forget_other_run(self) -> None:
         """Remove weights and figures that another run left here: what this one finds later should be its own."""
-        for file in (self.last, self.best, self.csv):
+        for file in (self.last, self.best, self.csv, self.network):
             file.unlink(missing_ok=True)
 
     def best_is_unchecked(self) -> bool:
@@ -77,6 +85,12 @@ class RunFolder:
         """Write ``hyp.yaml`` (before any scaling) and ``opt.yaml`` (all options, with ``hyp`` and ``save_dir``)."""
         yaml_save(self.hyp, dict(hyp))
         yaml_save(self.options, {**options, "hyp": dict(hyp), "save_dir": str(self.root)})
+
+    def write_network(self, content: Mapping[str, Any], insertions: Iterable[str]) -> None:
+        """Write ``model.yaml``, from which ``--cfg`` builds the same network again."""
+        title = f"{content['yaml_file']} {' '.join(json.dumps(text, ensure_ascii=False) for text in insertions)}"
+        with replacing(self.network) as stream:
+            stream.write(model_yaml_text(content, title))
 
     def write_epoch(self, checkpoint: Checkpoint, *, best: bool, period: int) -> None:
         """Write ``last.pt``, and before it, where asked for, ``best.pt`` and ``epoch<n>.pt``.

@@ -14,6 +14,8 @@ from torch import nn
 
 from engine.options.train import OPTIMIZERS, TrainOptions
 from models.checkpoint import Checkpoint, read_checkpoint
+from models.config import load_model_yaml
+from models.insertion import insert_rows
 from models.released_file import RELEASED_SUFFIX, read_released
 from models.transfer import transfer_weights
 from models.yolo import DetectionModel
@@ -123,7 +125,7 @@ def load_start(weights: str) -> Checkpoint | None:
 def build_model(
     options: TrainOptions, classes: Names, hyp: Mapping[str, float], resumed: Checkpoint | None = None
 ) -> DetectionModel:
-    """Build what ``--cfg`` or the checkpoint says, with the data's classes, and put the checkpoint's weights in.
+    """Build what ``--cfg`` or the checkpoint says, with ``--insert``'s rows, and put the checkpoint's weights in.
 
     A tensor goes over when name and shape agree. So do the anchors, when the levels' strides agree as well: a block
     inserted into a trained network then changes nothing until the first step. AutoAnchor may replace them later.
@@ -139,15 +141,26 @@ def build_model(
     start = load_start(options.weights)
     if not options.cfg and (start is None or not start.meta.yaml):
         raise ConfigError("nothing to build: give --cfg with a model YAML, or --weights with a checkpoint")
-    config = check_yaml(options.cfg) if options.cfg else start.meta.yaml
+    config = _description(check_yaml(options.cfg) if options.cfg else start.meta.yaml, options.insert)
     anchors = hyp.get("anchors")
     model = DetectionModel(config, ch=3, nc=classes.nc, anchors=round(anchors) if anchors else None)
     if start is not None:
         exclude = () if _same_strides(start, model) else (".anchors",)
-        LOGGER.info(f"{options.weights}: {transfer_weights(start.model, model, exclude)}")
+        report = transfer_weights(start.model, model, exclude)
+        LOGGER.info(f"{options.weights}: {report}")
+        if f"model.{len(model.model) - 1}.anchors" in report.filled:
+            model.anchors_from = options.weights
     model.names = dict(classes.names)
     model.info()
     return model
+
+
+def _description(cfg: str | Mapping[str, Any], insertions: Sequence[str]) -> str | Mapping[str, Any]:
+    """The network's description, with the rows that ``--insert`` puts into it."""
+    if not insertions:
+        return cfg
+    content, title = load_model_yaml(cfg)
+    return insert_rows(content, insertions, title)
 
 
 def _rebuild(resumed: Checkpoint, classes: Names) -> DetectionModel:
@@ -309,6 +322,7 @@ def fit_anchors(model: DetectionModel, dataset: Any, hyp: Mapping[str, float], i
         tensors_from_main([model.model[-1].anchors])
         if not torch.equal(before, model.model[-1].anchors.to(before)):
             model.model[-1].forget_grids()
+            _tell_of_lost_anchors(model)
     if float(model.model[-1].anchors.min()) <= 0:
         reason = "AutoAnchor found none that fit" if enabled else "--noautoanchor keeps it from getting some"
         raise ConfigError(
@@ -316,6 +330,16 @@ def fit_anchors(model: DetectionModel, dataset: Any, hyp: Mapping[str, float], i
             "in the YAML, or more labels"
         )
     model.half().float()
+
+
+def _tell_of_lost_anchors(model: DetectionModel) -> None:
+    """Say that boxes do not start where the checkpoint had them, when its anchors have been replaced."""
+    if model.anchors_from:
+        LOGGER.warning(
+            f"AutoAnchor replaced the anchors of {model.anchors_from}, which fit this data badly: the first "
+            "predictions are not the checkpoint's; --noautoanchor keeps its anchors"
+        )
+        model.anchors_from = ""
 
 
 def optimizer_name(options: TrainOptions, hyp: Mapping[str, Any]) -> str:

@@ -137,6 +137,8 @@ def _train(
             trainer.prepare()
             if is_main():
                 _open_folder(folder, options, hyp, resumed=first_epoch if resumed else None)
+                if options.insert:
+                    folder.write_network(trainer.model.yaml, options.insert)
             final = _fit_and_check(trainer)
         LOGGER.info(f"results in {folder.root}")
         summary = final.summary if final is not None else trainer.progress.figures

@@ -17,7 +17,7 @@ from models.attention import (  # noqa: F401 - importing registers the attention
     full,
     window,
 )
-from models.config import IMAGE, ModelConfig, Row, parse_config
+from models.config import ModelConfig, Row, parse_config
 from models.heads import Detect
 from models.layers import (  # noqa: F401 - importing registers
     activations,
@@ -29,6 +29,7 @@ from models.layers import (  # noqa: F401 - importing registers
     transformer,
 )
 from models.registry import LayerSpec, layer_spec
+from models.rows import IMAGE
 from utils.errors import ConfigError
 from utils.sizes import make_divisible
 

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from models.layers.activations import parse_activation
+from models.rows import RawRow, read_rows, shorten
 from utils.errors import ConfigError
 from utils.paths import check_yaml
 from utils.yaml_io import yaml_load
 
-IMAGE = -1  # the index that stands for the network's input in Row.sources
 _WORDS = {"None": None, "none": None, "True": True, "true": True, "False": False, "false": False}
 _TEXTS = frozenset({"nearest", "nearest-exact", "linear", "bilinear", "bicubic", "area"})  # modes of resizing
 _LARGEST = 1 << 16  # no width, kernel or repeat count of a real network comes near it
@@ -27,8 +27,8 @@ class Row:
     Attributes:
         index: number of the layer, counted from 0 over both lists.
         where: how messages name the row.
-        sources: absolute indices of the layers it reads, :data:`IMAGE` for the network's input.
-        source_field: ``from`` as the file gives it.
+        sources: absolute indices of the layers it reads, :data:`models.rows.IMAGE` for the image.
+        source_field: ``from`` as the file gives it, with numbers for names.
         repeats: count before the depth multiple.
         module: name in the registry.
         args: values with names and literals already resolved.
@@ -91,9 +91,7 @@ def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelC
     Raises:
         ConfigError: naming the file and the key or row.
     """
-    for key in ("backbone", "head"):
-        if not isinstance(content.get(key), list) or not content[key]:
-            raise ConfigError(f"{name}: `{key}` must be a list of [from, number, module, args] rows")
+    raw_rows = read_rows(content, name)
     nc = _whole(content.get("nc", 80), f"{name}: nc", low=1)
     anchors = _parse_anchors(content.get("anchors"), f"{name}: anchors")
     activation = content.get("activation")
@@ -103,11 +101,6 @@ def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelC
         except ConfigError as error:
             raise ConfigError(f"{name}: {error}") from error
     names = {"nc": nc, "anchors": anchors}
-    raw_rows = [("backbone", row) for row in content["backbone"]] + [("head", row) for row in content["head"]]
-    rows = []
-    for index, (section, raw) in enumerate(raw_rows):
-        place = index if section == "backbone" else index - len(content["backbone"])
-        rows.append(_parse_row(raw, index, f"{name}: {section} row {place} (layer {index}) {_shorten(raw)}", names))
     return ModelConfig(
         name=name,
         nc=nc,
@@ -118,42 +111,20 @@ def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelC
         activation=None if activation is None else str(activation),
         ch=_whole(content.get("ch", 3), f"{name}: ch", low=1),
         inplace=bool(content.get("inplace", True)),
-        rows=tuple(rows),
+        rows=tuple(_parse_row(raw, names) for raw in raw_rows),
     )
 
 
-def _parse_row(raw: Any, index: int, where: str, names: Mapping[str, Any]) -> Row:
-    if not isinstance(raw, (list, tuple)) or len(raw) != 4:
-        raise ConfigError(f"{where}: expected four elements, [from, number, module, args]")
-    source_field, repeats, module, args = raw
-    if not isinstance(module, str):
-        raise ConfigError(f"{where}: the module must be a name, found {module!r}")
-    if not isinstance(args, (list, tuple)):
-        raise ConfigError(f"{where}: args must be a list, found {args!r}")
-    listed = source_field if isinstance(source_field, (list, tuple)) else [source_field]
-    if not listed:
-        raise ConfigError(f"{where}: `from` is an empty list")
+def _parse_row(raw: RawRow, names: Mapping[str, Any]) -> Row:
     return Row(
-        index=index,
-        where=where,
-        sources=tuple(_resolve_source(source, index, where) for source in listed),
-        source_field=list(listed) if isinstance(source_field, (list, tuple)) else source_field,
-        repeats=_whole(repeats, f"{where}: number", low=1),
-        module=module,
-        args=tuple(_resolve_argument(value, where, names) for value in args),
+        index=raw.index,
+        where=raw.where,
+        sources=raw.sources,
+        source_field=raw.source_field,
+        repeats=_whole(raw.repeats, f"{raw.where}: number", low=1),
+        module=raw.module,
+        args=tuple(_resolve_argument(value, raw.where, names) for value in raw.args),
     )
-
-
-def _resolve_source(source: Any, index: int, where: str) -> int:
-    """A ``from`` entry as an absolute layer index."""
-    if isinstance(source, bool) or not isinstance(source, int):
-        raise ConfigError(f"{where}: `from` must be a layer index or a list of them, found {source!r}")
-    absolute = index + source if source < 0 else source
-    if absolute >= index:
-        raise ConfigError(f"{where}: `from` {source} is not an earlier layer; this row is layer {index}")
-    if absolute < 0 and not (index == 0 and source == -1):
-        raise ConfigError(f"{where}: `from` {source} points before the first layer")
-    return absolute
 
 
 def _resolve_argument(value: Any, where: str, names: Mapping[str, Any]) -> Any:
@@ -187,7 +158,7 @@ def _number_or_activation(text: str, where: str) -> float | int | nn.Module:
         return parse_activation(text)
     except ConfigError as error:
         raise ConfigError(
-            f"{where}: cannot use {_shorten(text)} as an argument; allowed are numbers, True, False, None, nc, "
+            f"{where}: cannot use {shorten(text)} as an argument; allowed are numbers, True, False, None, nc, "
             f"anchors, {', '.join(sorted(_TEXTS))} and activations such as nn.SiLU()"
         ) from error
 
@@ -205,7 +176,7 @@ def _parse_anchors(value: Any, where: str) -> int | tuple[tuple[float, ...], ...
             isinstance(side, (int, float)) and not isinstance(side, bool) and side >= 0 for side in level
         )
         if not numbers_only or len(level) < 2 or len(level) % 2:
-            raise ConfigError(f"{where}: a level must be a flat list of w,h pairs in pixels, found {_shorten(level)}")
+            raise ConfigError(f"{where}: a level must be a flat list of w,h pairs in pixels, found {shorten(level)}")
         levels.append(tuple(float(side) for side in level))
     if len({len(level) for level in levels}) > 1:
         raise ConfigError(f"{where}: every level needs the same number of anchors")
@@ -222,9 +193,3 @@ def _positive(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 100:
         raise ConfigError(f"{where} must be a number above 0 (and at most 100), found {value!r}")
     return float(value)
-
-
-def _shorten(value: Any, longest: int = 80) -> str:
-    """A value as text for a message, cut where it would flood the line."""
-    text = repr(value)
-    return text if len(text) <= longest else f"{text[:longest]}..."

@@ -28,17 +28,23 @@ class TransferReport:
     """What :func:`transfer_weights` did.
 
     Attributes:
-        transferred: tensors of the model that were filled.
+        filled: names of the model's tensors that were filled.
         total: tensors of the model.
         missing: a line for each layer of the model with tensors left at their initial value, and why.
         unused: a line for each layer of the checkpoint with tensors that found no place.
+        pairs: which layer of the checkpoint each layer of the model was aligned with.
     """
 
-    transferred: int = 0
+    filled: list[str] = field(default_factory=list)
     total: int = 0
     missing: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     pairs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def transferred(self) -> int:
+        """How many of the model's tensors were filled."""
+        return len(self.filled)
 
     def __str__(self) -> str:
         lines = [f"Transferred {self.transferred}/{self.total} items"]
@@ -78,7 +84,7 @@ def transfer_weights(
                     left.append((key, f"shape {tuple(old[key].shape)} does not fit {tuple(tensor.shape)}"))
                 else:
                     tensor.copy_(old[key])
-                    report.transferred += 1
+                    report.filled.append(f"{name}.{key}")
             report.missing += _describe(name, layer, left)
     target_of = dict(pairs)
     for name, layer in source_layers.items():

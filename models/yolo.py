@@ -87,6 +87,7 @@ class DetectionModel(BaseModel):
         stride: px of the input per cell, a level each.
         names: class index -> name; the numbers as texts until training sets it.
         hyp: hyperparameters of the training, when there was one.
+        anchors_from: checkpoint that a new training has its anchors from; "" for those of the YAML.
     """
 
     def __init__(self, cfg: str | Path | Mapping[str, Any] = "yolov5s.yaml", ch: int = 3, nc=None, anchors=None):
@@ -107,6 +108,7 @@ class DetectionModel(BaseModel):
         self.nc = config.nc
         self.names = {index: str(index) for index in range(config.nc)}
         self.hyp: dict[str, Any] | None = None
+        self.anchors_from = ""
         head = find_head(self.model, name)
         head.inplace = config.inplace
         head.stride.copy_(self._measure_strides(config))

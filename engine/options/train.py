@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.options.base import Options, flag
+from models.insertion import GRAMMAR, parse_insertion  # without torch
 from utils.datasets.quad_group import require_group
 
 CACHE_KINDS = ("ram", "disk")
@@ -22,6 +23,17 @@ class TrainOptions(Options):
 
     weights: str = flag("yolov5s.pt", "checkpoint to start from; '' trains from scratch")
     cfg: str = flag("", "model YAML; '' builds what the checkpoint was built from")
+    insert: list[str] = flag(
+        [],
+        "rows to put into the network, each MODULE@after:PLACE, MODULE@before:PLACE or MODULE@replace:PLACE; MODULE "
+        "may have values as in a YAML, such as BiFormerBlock[0,5,4,3]; PLACE is a layer number, a row's name, or a "
+        "module in lower case, with its number where there are several: sppf, c3#2, detect. Example: "
+        '--insert "BiFormerBlock@after:sppf"',
+        action="extend",
+        nargs="+",
+        type=str,
+        metavar="ROW",
+    )
     data: str = flag("data/shapes.yaml", "data set YAML")
     hyp: str = flag("data/hyps/hyp.scratch-low.yaml", "hyperparameter YAML")
     epochs: int = flag(100, "passes over the training images")
@@ -110,6 +122,9 @@ class TrainOptions(Options):
             self._require(self.evolve is None, "evolve", "no --evolve together with --resume")
             self._require(self.resume_evolve is None, "resume_evolve", "no --resume_evolve together with --resume")
             return  # the rest is the resumed run's own
+        self._require(all(isinstance(text, str) for text in self.insert), "insert", f"texts, each {GRAMMAR}")
+        for text in self.insert:
+            parse_insertion(text)
         self._require(bool(self.weights or self.cfg), "weights", "a checkpoint, or --cfg with a model YAML beside ''")
         self._require(self.evolve is None or self.evolve >= 1, "evolve", "a number from 1")
         self._require(self.amp or not self.bf16, "bf16", "no --bf16 together with --no-amp")

@@ -29,6 +29,13 @@ def test_no_arguments_give_the_defaults():
         (TrainOptions, ["--cache"], "cache", "ram"),
         (TrainOptions, ["--cache", "disk"], "cache", "disk"),
         (TrainOptions, ["--freeze", "0", "1", "2"], "freeze", [0, 1, 2]),
+        (
+            TrainOptions,
+            ["--insert", "A@after:1", "B[0, 5]@before:detect"],
+            "insert",
+            ["A@after:1", "B[0, 5]@before:detect"],
+        ),
+        (TrainOptions, ["--insert", "A@after:1", "--insert", "B@after:c3#2"], "insert", ["A@after:1", "B@after:c3#2"]),
         (TrainOptions, ["--optimizer", "AdamW"], "optimizer", "AdamW"),
         (TrainOptions, ["--save-period", "5"], "save_period", 5),
         (TrainOptions, ["--nbs", "32"], "nbs", 32),
@@ -67,6 +74,8 @@ def test_flag_becomes_option(command, arguments, name, value):
         (TrainOptions, ["--cache", "tape"]),
         (TrainOptions, ["--optimizer", "LION"]),
         (TrainOptions, ["--resume", "--evolve"]),
+        (TrainOptions, ["--insert"]),
+        (TrainOptions, ["--insert", "BiFormerBlock"]),
         (TrainOptions, ["--evolve", "0"]),
         (TrainOptions, ["--bf16", "--no-amp"]),
         (TrainOptions, ["--quad", "--batch-size", "2"]),
@@ -109,6 +118,9 @@ def test_keywords_are_checked_like_flags():
         TrainOptions.from_kwargs(seed=5_000_000_000)
     with pytest.raises(OptionError, match="--epochs"):
         TrainOptions.from_kwargs(epochs=0)
+    assert TrainOptions.from_kwargs(insert="BiFormerBlock@after:sppf").insert == ["BiFormerBlock@after:sppf"]
+    with pytest.raises(OptionError, match="--insert"):
+        TrainOptions.from_kwargs(insert=[9])
     with pytest.raises(OptionError, match="--cache"):
         TrainOptions.from_kwargs(cache="tape")
 
@@ -171,3 +183,5 @@ def test_every_option_reaches_the_dict():
 def test_list_defaults_are_not_shared():
     TrainOptions().freeze.append(5)
     assert TrainOptions().freeze == [0]
+    assert TrainOptions.parse(["--insert", "A@after:1"]).insert == ["A@after:1"]
+    assert TrainOptions().insert == TrainOptions.parse([]).insert == []

@@ -9,6 +9,8 @@ import torch
 
 from golden_formulas import fill_module
 from models.config import load_model_yaml
+from models.insertion import insert_rows
+from models.registry import registered_layers
 from models.transfer import transfer_weights
 from models.yolo import DetectionModel
 
@@ -21,13 +23,13 @@ def trained(cfg: str = "yolov5n.yaml", nc: int = 4) -> DetectionModel:
 
 
 def inserted(cfg: str, after: int, module: str, args: list) -> dict:
-    """A model dict with one more row, later indices moved up."""
+    """A model dict with one more row, which is read wherever the row before it was; later indices moved up."""
     content, _ = load_model_yaml(cfg)
     content = copy.deepcopy(content)
     rows = [("backbone", row) for row in content["backbone"]] + [("head", row) for row in content["head"]]
 
     def moved(source: int) -> int:
-        return source + 1 if source > after else source
+        return source + 1 if source >= after else source
 
     new_rows = []
     for index, (section, row) in enumerate(rows):
@@ -60,6 +62,7 @@ def test_same_architecture_transfers_everything() -> None:
     old, new = trained(), DetectionModel("yolov5n.yaml", nc=4)
     report = transfer_weights(old.state_dict(), new)
     assert (report.transferred, report.total, report.missing, report.unused) == (349, 349, [], [])
+    assert report.filled == list(new.state_dict())
     assert str(report) == "Transferred 349/349 items"
     assert_same_predictions(old, new)
 
@@ -84,19 +87,63 @@ def test_the_other_attentions_start_as_the_plain_model_too(kind: str) -> None:
     assert_same_predictions(old, new)
 
 
-@pytest.mark.parametrize(
-    ("module", "args"),
-    [("BiLevelRoutingAttention", [0, 4, 2]), ("BiLevelRoutingAttention", []), ("BiFormerBlock", [])],
-    ids=str,
-)
-@pytest.mark.parametrize("after", [0, 2, 4, 6, 8, 9, 10, 13, 14, 17, 20, 23])
-def test_insertion_anywhere_loses_nothing(after: int, module: str, args: list) -> None:
-    old, new = trained(), DetectionModel(inserted("yolov5n.yaml", after, module, args), nc=4)
+PLACES = [0, 2, 4, 6, 8, 9, 10, 13, 14, 17, 20, 23]
+STARTS_AS_IDENTITY = {
+    name: spec for name, spec in registered_layers().items() if spec.row_defaults.get("init_scale") == 0
+}
+FAMILY = [name for name, spec in STARTS_AS_IDENTITY.items() if spec.width == "same"]  # a new attention joins by itself
+
+
+def check_insertion(base: str, place: int, module: str, args: list | None = None) -> None:
+    """Everything of the old network is found again, and predicts as before."""
+    old, new = trained(base), DetectionModel(inserted(base, place, module, args or []), nc=4)
     report = transfer_weights(old.state_dict(), new)
     assert report.transferred == 349
     assert report.unused == []
-    assert [line.split(":")[0] for line in report.missing] == [f"model.{after + 1}"]
+    assert [line.split(":")[0] for line in report.missing] == [f"model.{place + 1}"]
     assert_same_predictions(old, new)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_insertion_anywhere_loses_nothing(place: int) -> None:
+    check_insertion("yolov5n.yaml", place, "BiLevelRoutingAttention", [0, 4, 2])
+
+
+@pytest.mark.parametrize("number", range(len(FAMILY)), ids=FAMILY)
+def test_insertion_of_any_attention_loses_nothing(number: int) -> None:
+    check_insertion("yolov5n.yaml", PLACES[number % len(PLACES)], FAMILY[number])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("module", FAMILY)
+def test_every_attention_at_every_place_of_yolov5s(module: str, place: int) -> None:
+    check_insertion("yolov5s.yaml", place, module)
+
+
+def test_the_family_is_found() -> None:
+    kinds = ("BiLevelRoutingAttention", "BiFormerBlock", "FullAttention", "WindowAttentionBlock", "AxialAttention",
+             "DilatedAttentionBlock", "DeformableAttention")  # fmt: skip
+    assert set(kinds) < set(FAMILY)
+    assert len(FAMILY) >= 12
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_insertion_by_name_is_insertion_by_hand(place: int) -> None:
+    content, title = load_model_yaml("yolov5n.yaml")
+    built = insert_rows(content, [f"BiFormerBlock@after:{place}"], title)
+    by_hand = inserted("yolov5n.yaml", place, "BiFormerBlock", [])
+    assert [built["backbone"], built["head"]] == [by_hand["backbone"], by_hand["head"]]
+
+
+def test_the_same_block_in_front_of_a_trained_one() -> None:
+    """Either of the two may get the trained tensors: the other one is the identity."""
+    base = "yolov5n-biformer-backbone.yaml"
+    for place in (8, 9, 10, 11):
+        old, new = trained(base), DetectionModel(inserted(base, place, "BiFormerBlock", [0, 5, 4, 3]), nc=4)
+        report = transfer_weights(old.state_dict(), new)
+        assert (report.transferred, report.unused) == (len(old.state_dict()), [])
+        assert_same_predictions(old, new)
 
 
 def test_another_class_count_leaves_the_head_and_says_why() -> None:
