@@ -196,6 +196,20 @@ def test_a_finished_ablation_only_reports_again(done):
     assert {path: path.stat().st_mtime_ns for path in done.folder.rglob("best.pt")} == stamps
 
 
+def test_the_test_split_can_be_measured(settings, tmp_path):
+    data = {**yaml_load(settings["data"]), "test": "images/train"}
+    yaml_save(tmp_path / "data.yaml", data)
+    chosen = {**settings, "data": str(tmp_path / "data.yaml"), "project": str(tmp_path), "epochs": 1}
+    result = ablate.run(**chosen, split="test")
+    best = AblationFolder(result.folder).training("tiny", 0).best
+    checked = val.run(chosen["data"], best, imgsz=64, device="cpu", workers=0, task="test", project=str(tmp_path))
+    assert result.models[0].scores[0] == pytest.approx(checked[0][3], abs=1e-9)
+    with (best.parents[1] / "slices.csv").open(newline="", encoding="utf-8") as stream:
+        sizes = sum(int(row["instances"]) for row in csv.DictReader(stream) if row["group"] == "size")
+    assert sizes == sum(len(file.read_text().splitlines()) for file in Path(data["path"], "labels/train").glob("*.txt"))
+    assert "measured on its test" in " ".join(result.text.split())
+
+
 # Interruptions --------------------------------------------------------------------------------------------------------
 
 
