@@ -31,7 +31,7 @@ from utils.ablation_chart import plot_ablation
 from utils.atomic import replacing
 from utils.devices import select_device
 from utils.dist import world_size
-from utils.errors import OptionError, TrainingError
+from utils.errors import CheckpointError, OptionError, TrainingError
 from utils.log import LOGGER, at_level
 from utils.wording import counted, duration
 
@@ -170,23 +170,32 @@ class _Run:
 
 
 def train_to_the_end(settings: TrainOptions, folder: RunFolder) -> None:
-    """Train; a training that was cut off goes on after its last whole epoch, one that is over stays as it is.
+    """Train; what was cut off goes on after its last whole epoch, what is over stays as it is.
 
     Args:
         settings: of the training, of which one that goes on takes what may change.
         folder: its run folder.
     """
+    epochs = _epochs_done(folder)
+    if epochs >= settings.epochs and not folder.best_is_unchecked():
+        return
+    if epochs:
+        LOGGER.info(f"going on after epoch {epochs - 1} of {folder.root}")
+        changes = {"workers": settings.workers, "cache": settings.cache}
+        settings = TrainOptions.from_kwargs(resume=str(folder.root), **changes)
     with at_level(logging.WARNING):
-        if not folder.last.exists():
-            train_from_options(settings)
-            return
-        epochs = read_checkpoint(folder.last).epoch + 1
-        if epochs >= settings.epochs and not folder.best_is_unchecked():
-            return
-    LOGGER.info(f"going on after epoch {epochs - 1} of {folder.root}")
-    changes = {"workers": settings.workers, "cache": settings.cache}
-    with at_level(logging.WARNING):
-        train_from_options(TrainOptions.from_kwargs(resume=str(folder.root), **changes))
+        train_from_options(settings)
+
+
+def _epochs_done(folder: RunFolder) -> int:
+    """Whole epochs that a training has behind it; none when what it left is of no use."""
+    if not folder.last.exists():
+        return 0
+    try:
+        return read_checkpoint(folder.last).epoch + 1
+    except CheckpointError as error:
+        LOGGER.warning(f"{error}; this training begins anew")
+        return 0
 
 
 def _replace(file: Path, text: str) -> None:

@@ -8,7 +8,7 @@ changes nothing here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from utils.atomic import clear_leftovers, replacing
 from utils.errors import ConfigError, OptionError
 from utils.paths import make_folder
 from utils.slices import SliceResult
-from utils.yaml_io import yaml_load
+from utils.yaml_io import yaml_load, yaml_save
 
 _FORMAT = 1  # raise it whenever the meaning of the file changes
 _HEAD = "# Written after each training of ablate.py; python ablate.py --resume <this folder> goes on\n"
@@ -172,7 +172,7 @@ class AblationFolder:
         """Write what trainings read, take away what an interruption has left, and put the ablation on disk."""
         make_folder(self.root / "models")
         clear_leftovers(self.root)
-        _write(self.hyp, ablation.hyp)
+        yaml_save(self.hyp, ablation.hyp)
         for candidate in ablation.candidates:
             _write(self.model(candidate.name), candidate.content)
         self.save(ablation)
@@ -256,14 +256,18 @@ def _plain(ablation: Ablation) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a value that comes twice in full both times, as nobody reads anchors and references gladly."""
+    """Writes rows of a model in a line each, and a value that comes twice in full both times."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_sequence(self, tag: str, sequence: Sequence[Any], flow_style: bool | None = None) -> yaml.Node:
+        is_row = any(not isinstance(item, (list, Mapping)) for item in sequence)  # a list of rows has rows alone
+        return super().represent_sequence(tag, sequence, True if is_row else flow_style)
+
 
 def _write(file: Path, content: Mapping[str, Any], head: str = "") -> None:
-    """A mapping as YAML, with rows of plain values in a line each, in one step."""
+    """A mapping as YAML, in one step."""
     text = yaml.dump(
         dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
     )

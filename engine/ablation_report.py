@@ -120,7 +120,7 @@ def _cost_table(models: Sequence[ModelSummary], imgsz: int) -> str:
         low, middle, high = one.latency_ms
         lines.append([
             f"`{one.name}`", *(_spread(model.figures.get(name)) for name in ("mAP50-95", "mAP50")), len(model.scores),
-            f"{one.parameters / 1e6:.2f} M", f"{one.flops / 1e9:.2f}", f"{middle:.1f} ({low:.1f} to {high:.1f})",
+            f"{one.parameters:,}", f"{one.flops / 1e9:.3g}", f"{_ms(middle)} ({_ms(low)} to {_ms(high)})",
             f"{middle / base:.2f}",
         ])  # fmt: skip
     return table(titles, lines, left=1)
@@ -205,6 +205,11 @@ def _spread(spread: Spread | None) -> str:
     if spread is None:
         return "-"
     return f"{spread.mean:.3f}" + ("" if spread.deviation is None else f" ± {spread.deviation:.3f}")
+
+
+def _ms(milliseconds: float) -> str:
+    """With three digits or more."""
+    return f"{milliseconds:.{sum(milliseconds < limit for limit in (10, 100))}f}"
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -66,7 +66,7 @@ def resume_ablation(asked: AblateOptions) -> tuple[Ablation, Path]:
     stored = ablation.options
     changes: dict[str, Any] = {name: getattr(asked, name) for name in asked.given & _CHANGEABLE}
     new_seeds = [seed for seed in asked.seeds if "seeds" in asked.given and seed not in stored.seeds]
-    texts = [f"{name}={file}" for name, (file, _) in added.items()]
+    texts = [str(choice) for choice in asked.choices() if choice.name in added]
     ablation.options = dataclasses.replace(
         stored, **changes, seeds=[*stored.seeds, *new_seeds], variants=[*stored.variants, *texts]
     )

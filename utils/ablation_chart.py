@@ -64,7 +64,7 @@ def plot_ablation(rows: Sequence[AblationRow], file: str | Path) -> None:
     tidy(scores, "mAP50-95: a dot a seed, a bar the mean", "mAP50-95")
     tidy(
         differences,
-        "Less the baseline's, with 95 % interval",
+        "Difference to the baseline, 95 % interval",
         "green: better, red: worse, blue: may be chance",
     )
     tidy(costs, "One image: median and quartiles", "ms")

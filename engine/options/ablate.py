@@ -28,6 +28,10 @@ class ModelChoice:
     name: str
     file: str
 
+    def __str__(self) -> str:
+        """The text that :meth:`parse` reads."""
+        return f"{self.name}={self.file}"
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``NAME=FILE``, or ``FILE``, whose stem is then the name.

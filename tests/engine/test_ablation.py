@@ -7,6 +7,7 @@ import dataclasses
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ import ablate
 import val
 from engine.ablation import train_to_the_end
 from engine.ablation_files import AblationFolder, read_ablation
+from engine.ablation_models import measure_latency
 from engine.ablation_start import resume_ablation
+from engine.benchmarks.interleaved import Rounds
 from engine.benchmarks.machine import threads_of_torch
 from engine.options.ablate import TRAINING_FLAGS, AblateOptions, ModelChoice
 from engine.options.train import TrainOptions
@@ -159,6 +162,14 @@ def test_a_variant_that_is_none_makes_no_difference(done):
         assert 0 < low <= middle <= high
 
 
+def test_latency_is_that_of_each_model():
+    rounds = Rounds(least=5, most=5, warm_up=0)
+    passes = {"slow": lambda: time.sleep(0.02), "fast": lambda: None}
+    found = measure_latency(passes, torch.device("cpu"), rounds)
+    assert found["slow"] == tuple(sorted(found["slow"])) and found["fast"] == tuple(sorted(found["fast"]))
+    assert found["slow"][0] >= 20 > found["fast"][1]  # milliseconds
+
+
 def test_files_of_an_ablation(done):
     names = {path.name for path in done.folder.iterdir()}
     reports = {"ablation.md", "ablation.csv", "trainings.csv", "ablation.png", "ablation.yaml", "hyp.yaml"}
@@ -258,6 +269,16 @@ def test_a_training_that_is_over_is_not_run_again(settings, tmp_path):
     stamps = [file.stat().st_mtime_ns for file in (place.last, place.best)]
     train_to_the_end(training, place)
     assert [file.stat().st_mtime_ns for file in (place.last, place.best)] == stamps
+
+
+def test_a_training_with_a_damaged_state_begins_anew(settings, tmp_path, caplog):
+    options = dataclasses.replace(AblateOptions.from_kwargs(**settings), epochs=1)
+    place = AblationFolder(tmp_path).training("tiny", 0)
+    place.create()
+    place.last.write_bytes(b"half a file")
+    train_to_the_end(options.training(settings["baseline"], HYP, 0, place.root), place)
+    assert "begins anew" in caplog.text and str(place.last) in caplog.text
+    assert read_checkpoint(place.last).epoch == 0
 
 
 def test_seeds_and_variants_may_be_added(straight, settings):
@@ -366,9 +387,8 @@ def test_failed_trainings_are_kept_and_tried_again(settings, tmp_path):
     state = read_ablation(folder.state)
     assert [bool(outcome.failure) for outcome in state.outcomes] == [True, True]
     assert "- `tiny`, seed 0, failed: the losses of epoch 0" in folder.report.read_text(encoding="utf-8")
-    state = dataclasses.replace(state, hyp={**broken, "box": 0.05})
-    folder.save(state)
-    assert [model.figures["mAP50"].seeds for model in ablate.run(resume=folder.root).models] == [1, 1]
+    again, _ = resume_ablation(AblateOptions.from_kwargs(resume=str(folder.root)))
+    assert again.outcomes == []
 
 
 def test_several_processes_are_refused(settings, monkeypatch):

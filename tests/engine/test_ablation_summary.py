@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
+from pathlib import Path
 
 import pytest
 from made_up_ablation import NOT_A_NUMBER, made_up
@@ -11,6 +13,7 @@ from made_up_ablation import NOT_A_NUMBER, made_up
 from engine.ablation_files import AblationFolder, read_ablation
 from engine.ablation_report import csv_text, report, trainings_csv_text
 from engine.ablation_summary import judge, summarise
+from models import yolo
 from utils.errors import ConfigError
 from utils.paired_test import paired_t_test
 from utils.yaml_io import yaml_load, yaml_save
@@ -116,7 +119,7 @@ def test_the_report_says_it_all():
     text = report(ablation, summarise(ablation))
     assert text.startswith("# base and what is compared with it\n\n18 of 18 trainings: 6 models with the seeds 0 1 2,")
     assert "python ablate.py --baseline base=yolov5n.yaml --variants same=yolov5n.yaml" in text
-    assert "| `base` | 0.510 ± 0.010 | 0.710 ± 0.010 | 3 | 1.77 M | 4.10 | 10.0 (9.0 to 30.0) | 1.00 |" in text
+    assert "| `base` | 0.510 ± 0.010 | 0.710 ± 0.010 | 3 | 1,765,270 | 4.1 | 10.0 (9.00 to 30.0) | 1.00 |" in text
     assert "| `same` | no difference | +0.0000 | - | 3 | - | - | - |" in text
     assert "- `same`: **no difference**: to the last digit the same with each of 3 seeds." in text
     assert "| `chance` | inside the spread | +0.0100 | -0.0557 to +0.0757 | 3 | 0.65 | 0.580 | 0.580 |" in text
@@ -180,6 +183,20 @@ def test_what_is_written_is_read_again(tmp_path):
     assert yaml_load(folder.model("other")) == {"nc": 2}
     assert yaml_load(folder.hyp) == ablation.hyp
     assert [(one.name, seed) for one, seed in read_ablation(folder.state).left()] == [("base", 1)]
+
+
+def test_every_model_survives_being_copied(tmp_path):
+    contents = {file.stem: yaml_load(file) for file in Path(yolo.__file__).parent.rglob("*.yaml")}
+    assert len(contents) > 30
+    ablation = made_up({name: [0.5] for name in contents})
+    ablation.candidates = [dataclasses.replace(one, content=contents[one.name]) for one in ablation.candidates]
+    folder = AblationFolder(tmp_path)
+    folder.begin(ablation)
+    assert read_ablation(folder.state) == ablation
+    for name, content in contents.items():
+        assert yaml_load(folder.model(name)) == content
+        lines = folder.model(name).read_text(encoding="utf-8").splitlines()
+        assert len(lines) <= len(content["backbone"]) + len(content["head"]) + 15, name  # a line a row
 
 
 @pytest.mark.parametrize(
