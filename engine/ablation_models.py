@@ -19,6 +19,7 @@ from utils.model_info import count_flops
 from utils.paths import check_yaml
 from utils.yaml_io import yaml_load
 
+Contents = dict[str, tuple[str, dict[str, Any]]]  # by name: the file, and the description that came of it
 _ROUNDS = Rounds(least=10, most=30, seconds=10.0, warm_up=2)
 
 
@@ -35,7 +36,7 @@ def model_content(choice: ModelChoice) -> dict[str, Any]:
 
 
 def with_costs(
-    contents: Mapping[str, tuple[str, dict[str, Any]]],
+    contents: Contents,
     *,
     nc: int,
     anchors: float | None,
@@ -45,7 +46,7 @@ def with_costs(
     """Build every model once, and count and measure what it costs.
 
     Args:
-        contents: by name, the file and the description that came of it.
+        contents: the models, the baseline first.
         nc: classes of the data.
         anchors: number of a level, where the hyperparameters name one.
         imgsz: image side, px.

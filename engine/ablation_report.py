@@ -16,11 +16,8 @@ from utils.wording import counted
 
 _FIGURES = ("P", "R", "mAP50", "mAP50-95")
 _LONGEST_REASON = 200
-_HEAD = """# {baseline} and what is compared with it
-
-{done} of {trainings}: {models} with the seeds {seeds}, {epochs} each, `{data}`, {imgsz} px, measured on its {split}
-images. {machine}.
-"""
+_ABOUT = """{done} of {trainings}: {models} with the seeds {seeds}, {epochs} each, `{data}`, {imgsz} px, measured on its
+{split} images. {machine}."""
 _COST_NOTE = """Mean ± standard deviation over seeds. GFLOPs: of one image, twice the multiply-adds. *ms an image*: the
 network's time for one image in float32, median (and quartiles) of rounds in which all models take turns; *x baseline*
 compares the medians."""
@@ -43,8 +40,8 @@ def report(ablation: Ablation, models: Sequence[ModelSummary]) -> str:
         Markdown.
     """
     options = ablation.options
-    head = _HEAD.format(
-        baseline=ablation.baseline.name,
+    baseline = ablation.baseline.name
+    about = _ABOUT.format(
         done=len(ablation.outcomes),
         trainings=counted(ablation.trainings, "training"),
         models=counted(len(models), "model"),
@@ -55,18 +52,21 @@ def report(ablation: Ablation, models: Sequence[ModelSummary]) -> str:
         split=options.split,
         machine=ablation.machine,
     )
-    title, _, about = head.partition("\n\n")
     command = options.command_line("python", "ablate.py")
-    parts = [f"{title}\n", paragraph(about), f"```bash\n{command}\n```\n", _cost_table(models, options.imgsz)]
-    parts += [paragraph(_COST_NOTE), _failures(ablation), f"## Against `{ablation.baseline.name}`\n"]
+    parts = [
+        f"# {baseline} and what is compared with it\n",
+        paragraph(about),
+        f"```bash\n{command}\n```\n",
+        _cost_table(models, options.imgsz),
+    ]
+    parts += [paragraph(_COST_NOTE), _failures(ablation), f"## Against `{baseline}`\n"]
     parts += [_test_table(models), _verdicts(models), paragraph(_test_note(models)), "## By slice\n"]
     parts += [_slice_table(ablation, models), "## Every training\n", _training_table(ablation)]
     return "\n".join(part for part in parts if part)
 
 
-def csv_text(models: Iterable[ModelSummary]) -> str:
+def csv_text(models: Sequence[ModelSummary]) -> str:
     """A row a model: means and deviations, costs, the test; unrounded, empty where there is nothing."""
-    models = list(models)
     names = list(dict.fromkeys(name for model in models for name in model.slices))
     spreads = [*_FIGURES, *names]
     columns = ["model", "file", "seeds", *(f"{name}_{kind}" for name in spreads for kind in ("mean", "sd"))]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from engine.ablation_files import Ablation, AblationFolder, Candidate, read_ablation
-from engine.ablation_models import model_content, with_costs
+from engine.ablation_models import Contents, model_content, with_costs
 from engine.benchmarks.machine import describe_machine
 from engine.options.ablate import AblateOptions
 from engine.setup import Names, load_data, load_hyperparameters, load_start
@@ -52,27 +52,18 @@ def resume_ablation(asked: AblateOptions) -> tuple[Ablation, Path]:
     root = file.parent
     ablation = read_ablation(file)
     _refuse_other_options(asked, ablation, root)
-    contents = {one.name: (one.file, one.content) for one in ablation.candidates}
-    added = {}
-    for choice in asked.choices():
-        content = model_content(choice)
-        if choice.name not in contents:
-            added[choice.name] = (choice.file, content)
-        elif content != contents[choice.name][1]:
-            raise OptionError(
-                f"--resume {root}: {choice.file} is not what {choice.name} was when this ablation began; give it "
-                f"another name: NAME={choice.file}"
-            )
+    added = _added_models(asked, ablation, root)
     stored = ablation.options
     changes: dict[str, Any] = {name: getattr(asked, name) for name in asked.given & _CHANGEABLE}
     new_seeds = [seed for seed in asked.seeds if "seeds" in asked.given and seed not in stored.seeds]
-    texts = [str(choice) for choice in asked.choices() if choice.name in added]
+    new_models = [str(choice) for choice in asked.choices() if choice.name in added]
     ablation.options = dataclasses.replace(
-        stored, **changes, seeds=[*stored.seeds, *new_seeds], variants=[*stored.variants, *texts]
+        stored, **changes, seeds=[*stored.seeds, *new_seeds], variants=[*stored.variants, *new_models]
     )
     _tell_of_another_machine(ablation)
     if added:  # latency compares only what was measured by turns
-        ablation.candidates, ablation.machine = _measured(ablation.options, ablation.hyp, contents | added)
+        contents = {one.name: (one.file, one.content) for one in ablation.candidates} | added
+        ablation.candidates, ablation.machine = _measured(ablation.options, ablation.hyp, contents)
     ablation.outcomes = [outcome for outcome in ablation.outcomes if not outcome.failure]
     return ablation, root
 
@@ -108,9 +99,23 @@ def _refuse_other_options(asked: AblateOptions, ablation: Ablation, root: Path) 
         )
 
 
-def _measured(
-    options: AblateOptions, hyp: dict[str, Any], contents: dict[str, tuple[str, dict[str, Any]]]
-) -> tuple[list[Candidate], str]:
+def _added_models(asked: AblateOptions, ablation: Ablation, root: Path) -> Contents:
+    """Models of the command that the ablation does not have yet; those that it has must be what they were."""
+    known = {one.name: one.content for one in ablation.candidates}
+    added: Contents = {}
+    for choice in asked.choices():
+        content = model_content(choice)
+        if choice.name not in known:
+            added[choice.name] = (choice.file, content)
+        elif content != known[choice.name]:
+            raise OptionError(
+                f"--resume {root}: {choice.file} is not what {choice.name} was when this ablation began; give it "
+                f"another name: NAME={choice.file}"
+            )
+    return added
+
+
+def _measured(options: AblateOptions, hyp: dict[str, Any], contents: Contents) -> tuple[list[Candidate], str]:
     """All models with their costs, and where these were measured."""
     training = options.training(options.baseline, hyp, options.seeds[0], Path(options.project))
     data = load_data(training)

@@ -133,6 +133,8 @@ def _summary(
         return ModelSummary(candidate, _scores(own), figures, slices)
     level = adjusted.get(candidate.name)
     verdict, reason = judge(test, level, len(adjusted))
+    if verdict == NO_DIFFERENCE and not any(_scores(own).values()):
+        reason = "both find nothing at all, so there is nothing to compare"
     return ModelSummary(
         candidate,
         _scores(own),

@@ -57,7 +57,7 @@ def _of_train(name: str, **changes: Any) -> Any:
 
 @dataclass
 class AblateOptions(Options):
-    """Options of an ablation. What is left out of ``train.py``'s would make the trainings unequal, or their files."""
+    """Options of an ablation; of ``train.py``'s, those that are the same for all trainings and leave them equal."""
 
     baseline: str = flag("yolov5n.yaml", "model that the others are compared with: a YAML, or NAME=YAML")
     variants: list[str] = flag([], "models to compare with it, each a YAML, or NAME=YAML", type=str)

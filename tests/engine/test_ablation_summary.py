@@ -97,6 +97,14 @@ def test_verdicts(differences, verdict, reason):
     assert reason in found[1]
 
 
+def test_two_that_find_nothing_are_no_proof():
+    other = by_name({"base": [0.0, 0.0], "other": [0.0, 0.0]})["other"]
+    assert (other.verdict, other.reason) == (
+        "no difference",
+        "both find nothing at all, so there is nothing to compare",
+    )
+
+
 def test_failed_trainings_leave_their_pairs_out():
     models = by_name({"base": [0.50, None, 0.51, 0.52], "other": [0.53, 0.54, None, 0.56], "lost": [None] * 4})
     assert models["other"].differences == pytest.approx({0: 0.03, 3: 0.04})
