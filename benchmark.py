@@ -67,6 +67,8 @@ def parse_opt(argv: Sequence[str] | None = None) -> tuple[str, Options]:
 
 def main(name: str, opt: Options) -> Any:
     """Measure; returns what the benchmark found."""
+    # The profiler, which counts memory, would log each of its steps; of use before torch is loaded
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     benchmark = BENCHMARKS[name]
     return getattr(import_module(benchmark.module), benchmark.function)(opt)
 
@@ -91,8 +93,6 @@ def run(benchmark: str = "attention", **kwargs: Any) -> Any:
 
 
 def _script() -> None:
-    # The profiler, which counts memory, would log each of its steps; of use before torch is loaded
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     main(*parse_opt())
 
 

@@ -6,18 +6,19 @@ yolov5s for images of several sizes. A second part compares the layer with the p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from engine.benchmarks.attention_cases import LEVELS, Place, Variant, variants_for
+from engine.benchmarks.attention_cases import LEVELS, Place, Variant, usual_backend, variants_for
 from engine.benchmarks.attention_chart import plot_costs
 from engine.benchmarks.attention_tables import csv_text, report
-from engine.benchmarks.attention_versus import Comparison, Shape, compare, shapes_for
+from engine.benchmarks.attention_versus import Comparison, Shape, compare, compare_forward, shapes_for
 from engine.benchmarks.attention_work import Row, Settings, Work
 from engine.benchmarks.interleaved import Rounds, interleaved
 from engine.benchmarks.machine import describe_machine, threads_of_torch
@@ -34,6 +35,7 @@ from utils.paths import check_file, increment_path, make_folder
 
 _LEAST_ROUNDS = 3
 _GIGA = 1e9
+Map = TypeVar("Map", Shape, Place)
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,16 @@ def run_attention(given: AttentionBenchmarkOptions) -> AttentionResult:
     with threads_of_torch(options.threads if device.type == "cpu" else torch.get_num_threads()):
         rows, comparisons = _measure(options, settings)
         machine = describe_machine(device, torch.get_num_threads())
-    usual = variants_for(device, settings.dtype)[1]
+    usual = usual_backend(device, settings.dtype)
     text = report(rows, comparisons, settings, machine=machine, command=given.command(), usual=usual)
     _write(folder / "attention.md", text)
     _write(folder / "attention.csv", csv_text(rows))
     title = f"{machine}, {str(settings.dtype).removeprefix('torch.')}, batch {settings.batch}"
-    plot_costs(rows, folder / "attention.png", title)
+    picture = folder / "attention.png"
+    plot_costs(rows, picture, title)
     LOGGER.info(f"tables and picture in {folder}")
     if page is not None:
-        _publish(page, section, text, rows, title)
+        _publish(page, section, text, picture)
     return AttentionResult(folder, rows, comparisons, text)
 
 
@@ -108,10 +111,10 @@ def measure_place(place: Place, variants: Sequence[Variant], settings: Settings)
         if variant.why_not(place) is None
     }
     work = {name: Work.of(layer, shape, settings) for name, layer in layers.items() if reasons[name] is None}
-    # Comes first and so warms up both passes: what is slow here is slow enough to be run no oftener than need be
+    # Memory comes first, so that nothing is timed at its first call; a round of warming up would take as long again
     peaks = {name: peak_bytes(one.training, settings.device) for name, one in work.items()}
-    runs = {(name, kind): getattr(one, kind) for name, one in work.items() for kind in ("forward", "training")}
-    times = interleaved(runs, settings.device, settings.rounds).medians()
+    runs = {(kind, name): getattr(one, kind) for name, one in work.items() for kind in ("forward", "training")}
+    times = interleaved(runs, settings.device, settings.rounds)
     return [
         Row(
             place=place,
@@ -120,8 +123,8 @@ def measure_place(place: Place, variants: Sequence[Variant], settings: Settings)
             parameters=sum(parameter.numel() for parameter in layers[variant.name].parameters()),
             cost=variant.cost(place),
             counted=counted.get(variant.name),
-            forward=times.get((variant.name, "forward")),
-            training=times.get((variant.name, "training")),
+            forward=times.get(("forward", variant.name)),
+            training=times.get(("training", variant.name)),
             peak=peaks.get(variant.name),
             left_out=reasons[variant.name],
         )
@@ -130,24 +133,25 @@ def measure_place(place: Place, variants: Sequence[Variant], settings: Settings)
 
 
 def _measure(options: AttentionBenchmarkOptions, settings: Settings) -> tuple[list[Row], list[Comparison]]:
-    variants, _ = variants_for(settings.device, settings.dtype)
+    variants = variants_for(settings.device, settings.dtype)
     shapes = list(shapes_for(settings.device, quick=options.quick))
     places = [Place(level, size) for level in LEVELS if level in options.levels for size in sorted(set(options.sizes))]
-    rows: list[Row] = []
-    comparisons: list[Comparison] = []
-    with tqdm(total=len(places) + len(shapes), desc="attention", unit="cell", dynamic_ncols=True, disable=None) as bar:
-        for shape in _shown(shapes, bar):
-            comparisons.append(compare(shape, settings))
-        for place in _shown(places, bar):
-            rows += measure_place(place, variants, settings)
+    with tqdm(
+        total=2 * len(shapes) + len(places), desc="attention", unit="map", dynamic_ncols=True, disable=None
+    ) as bar:
+        forwards = [compare_forward(shape, settings) for shape in _shown(shapes, bar)]
+        comparisons = [
+            compare(shape, settings, forward) for shape, forward in zip(_shown(shapes, bar), forwards, strict=True)
+        ]
+        rows = [row for place in _shown(places, bar) for row in measure_place(place, variants, settings)]
     return rows, comparisons
 
 
-def _shown(cells: Sequence[Place] | Sequence[Shape], bar: tqdm) -> Iterator[Place | Shape]:
-    """The cells, one after the other, each named beside the bar while it is worked on."""
-    for cell in cells:
-        bar.set_postfix_str(str(cell))
-        yield cell
+def _shown(maps: Iterable[Map], bar: tqdm) -> Iterator[Map]:
+    """The maps one after the other, each named beside the bar while it is worked on."""
+    for one in maps:
+        bar.set_postfix_str(str(one))
+        yield one
         bar.update()
 
 
@@ -155,8 +159,7 @@ def settings_of(options: AttentionBenchmarkOptions, device: torch.device) -> Set
     """How to measure, by the options; half precision on a GPU unless told otherwise."""
     name = options.precision or ("bfloat16" if device.type == "cuda" else "float32")
     least = min(_LEAST_ROUNDS, options.repeats)
-    # the pass that measures memory has warmed up everything
-    rounds = Rounds(least=least, most=options.repeats, seconds=options.seconds, warm_up=0)
+    rounds = Rounds(least, options.repeats, options.seconds)
     return Settings(device, getattr(torch, name), options.batch_size, rounds, options.max_gflops)
 
 
@@ -193,9 +196,10 @@ def _write(file: Path, text: str) -> None:
         stream.write(text)
 
 
-def _publish(page: Path, section: str, text: str, rows: Sequence[Row], title: str) -> None:
-    """Put the tables on a page, and the picture into ``images`` beside it."""
-    picture = make_folder(page.parent / "images") / f"{section.replace('attention', 'attention-cost')}.png"
-    plot_costs(rows, picture, title)
-    replace_section(page, section, f"{text}\n![Cost over image size](images/{picture.name})\n")
-    LOGGER.info(f"{page}: section {section} replaced, picture {picture}")
+def _publish(page: Path, section: str, text: str, picture: Path) -> None:
+    """Put the tables on a page, and a copy of the picture into ``images`` beside it."""
+    copy = make_folder(page.parent / "images") / f"{section.replace('attention', 'attention-cost')}.png"
+    with replacing(copy, binary=True) as stream:
+        stream.write(picture.read_bytes())
+    replace_section(page, section, f"{text}\n![Cost over image size](images/{copy.name})\n")
+    LOGGER.info(f"{page}: section {section} replaced, picture {copy}")

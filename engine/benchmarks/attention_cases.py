@@ -102,11 +102,6 @@ class Variant:
     why_not: Callable[[Place], str | None] = lambda place: None
     written: Callable[[Place], int] = lambda place: 0
 
-    @property
-    def repeats_another(self) -> bool:
-        """Whether it computes what another one computes, so that its formula is the same."""
-        return self.name.startswith("BRA, ")
-
 
 def _family(name: str, layer: type[nn.Module], cost: Callable[[int, int, int], Cost], limit: float) -> Variant:
     return Variant(name, lambda at: layer(at.dim, 0), lambda at: cost(at.dim, at.side, at.side), limit)
@@ -158,19 +153,15 @@ NAIVE = Variant(
 )
 
 
-def variants_for(device: torch.device, dtype: torch.dtype) -> tuple[list[Variant], str]:
-    """All that is compared on a device.
+def usual_backend(device: torch.device, dtype: torch.dtype) -> str:
+    """The backend that the plain ``BRA`` has on a device, for weights and maps of a type."""
+    return choose_backend(torch.empty(0, device=device, dtype=dtype))
 
-    Args:
-        device: where it runs.
-        dtype: of weights and maps.
 
-    Returns:
-        The attentions, and the backend that the plain ``BRA`` among them has there.
-    """
-    usual = choose_backend(torch.empty(0, device=device, dtype=dtype))
-    backends = [] if usual == "sdpa" else [_backend("sdpa")]
-    return [*FAMILY, *backends, _backend("reference", _logits_written), NAIVE], usual
+def variants_for(device: torch.device, dtype: torch.dtype) -> list[Variant]:
+    """All attentions that are compared on a device, with weights and maps of a type."""
+    backends = [] if usual_backend(device, dtype) == "sdpa" else [_backend("sdpa")]
+    return [*FAMILY, *backends, _backend("reference", _logits_written), NAIVE]
 
 
 def _backend(name: str, written: Callable[[Place], int] = lambda place: 0) -> Variant:

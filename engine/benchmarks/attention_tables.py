@@ -146,14 +146,9 @@ def _growth(rows: Sequence[Row], level: str) -> str:
     lines = []
     for name in dict.fromkeys(row.name for row in here):
         own = [row for row in here if row.name == name]
-        fits = [
-            _fit(own, [row.cost.attention for row in own]),
-            _fit(own, [row.cost.total for row in own]),
-            _fit(own, [row.forward for row in own]),
-            _fit(own, [row.training for row in own]),
-            _fit(own, [row.peak for row in own]),
-        ]
-        lines.append([name, f"{own[0].limit:.3g}", *("-" if fit is None else f"{fit:.2f}" for fit in fits)])
+        figures = [(row.cost.attention, row.cost.total, row.forward, row.training, row.peak) for row in own]
+        fits = [_fit(own, values) for values in zip(*figures, strict=True)]
+        lines.append([name, f"{own[0].limit:.3g}", *(_number(fit, ".2f") for fit in fits)])
     sizes = ", ".join(str(size) for size in sorted({row.place.size for row in here}))
     note = paragraph(_GROWTH_NOTE.format(level=level, sizes=sizes))
     return "\n".join([note, table(titles, lines, left=1), paragraph(_GROWTH_SAID)])
@@ -186,12 +181,12 @@ def _cost_table(rows: Sequence[Row]) -> str:
             row.name,
             f"{row.parameters:,}",
             f"{row.cost.total / 1e9:.3f}",
-            _shown(row.counted and row.counted / 1e9, ".3f"),
+            _number(row.counted and row.counted / 1e9, ".3f"),
             _ms(row.forward),
-            *(_shown(_times(base.forward, row.forward), ".2f") for base in bases),
+            *(_number(_times(base.forward, row.forward), ".2f") for base in bases),
             _ms(row.training),
-            *(_shown(_times(base.training, row.training), ".2f") for base in bases),
-            _shown(row.peak and row.peak / _MIB, ".1f"),
+            *(_number(_times(base.training, row.training), ".2f") for base in bases),
+            _number(row.peak and row.peak / _MIB, ".1f"),
         ])  # fmt: skip
     return table(titles, lines, left=2)
 
@@ -222,5 +217,5 @@ def _ms(seconds: float | None) -> str:
     return f"{milliseconds:.{sum(milliseconds < limit for limit in (1, 10, 100))}f}"
 
 
-def _shown(value: float | None, form: str) -> str:
+def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.benchmarks.attention_work import Settings, Work
-from engine.benchmarks.interleaved import interleaved
+from engine.benchmarks.interleaved import Rounds, interleaved
 from engine.benchmarks.memory import peak_bytes
 from engine.benchmarks.naive import NaiveBRA
 from models.attention import BiLevelRoutingAttention
@@ -82,13 +82,54 @@ def shapes_for(device: torch.device, quick: bool = False) -> Iterator[Shape]:
     yield large
 
 
-def compare(shape: Shape, settings: Settings) -> Comparison:
-    """Measure the plain layer and ours, with the same weights on the same map.
+def compare_forward(shape: Shape, settings: Settings) -> tuple[float, float] | None:
+    """Seconds of a forward pass without gradients of the plain layer and of ours; None for a shape of memory alone.
+
+    Ask for all shapes before the first :func:`compare`: how fast memory is had depends on what a process did before,
+    and one that detects has not trained.
 
     Args:
         shape: layer and input.
         settings: how; its batch has no meaning here.
     """
+    if not shape.times:
+        return None
+    runs = {name: one.forward for name, one in _work(shape, settings).items()}
+    for run in runs.values():
+        run()  # first calls are slower
+    times = interleaved(runs, settings.device, _rounds(settings))
+    return times["naive"], times["ours"]
+
+
+def compare(shape: Shape, settings: Settings, forward: tuple[float, float] | None) -> Comparison:
+    """Measure the plain layer and ours in training, with the same weights on the same map.
+
+    Args:
+        shape: layer and input.
+        settings: how; its batch has no meaning here.
+        forward: what :func:`compare_forward` found.
+    """
+    work = _work(shape, settings)
+    peaks = {name: peak_bytes(one.training, settings.device) for name, one in work.items()}
+    runs: dict[tuple[str, str], Callable[[], object]] = {("training", name): one.training for name, one in work.items()}
+    if settings.device.type == "cuda":
+        runs |= dense_runs(shape, settings)
+    times = interleaved(runs, settings.device, _rounds(settings)) if shape.times else {}
+
+    def pair(kind: str, other: str) -> tuple[float, float] | None:
+        return (times[kind, other], times[kind, "ours"]) if (kind, other) in times else None
+
+    return Comparison(
+        shape=shape,
+        forward=forward,
+        training=pair("training", "naive"),
+        peak=(peaks["naive"], peaks["ours"]),
+        dense_forward=pair("dense_forward", "dense"),
+        dense_training=pair("dense_training", "dense"),
+    )
+
+
+def _work(shape: Shape, settings: Settings) -> dict[str, Work]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         plain, ours = (
@@ -96,32 +137,12 @@ def compare(shape: Shape, settings: Settings) -> Comparison:
         )
     ours.load_state_dict(plain.state_dict())
     size = (shape.batch, shape.dim, shape.side, shape.side)
-    work = {"naive": Work.of(plain, size, settings), "ours": Work.of(ours, size, settings)}
-    peaks = {name: peak_bytes(one.training, settings.device) for name, one in work.items()}
-    runs = {(kind, name): getattr(one, kind) for kind in ("forward", "training") for name, one in work.items()}
-    if settings.device.type == "cuda":
-        runs |= dense_runs(shape, settings)
+    return {"naive": Work.of(plain, size, settings), "ours": Work.of(ours, size, settings)}
+
+
+def _rounds(settings: Settings) -> Rounds:
     given = settings.rounds
-    rounds = replace(given, least=min(_LEAST_ROUNDS, given.most), seconds=2 * given.seconds)
-    times = interleaved(runs, settings.device, rounds).medians() if shape.times else {}
-    pairs = {
-        kind: (times[kind, first], times[kind, "ours"])
-        for kind, first in (
-            ("forward", "naive"),
-            ("training", "naive"),
-            ("dense_forward", "dense"),
-            ("dense_training", "dense"),
-        )
-        if (kind, first) in times
-    }
-    return Comparison(
-        shape,
-        pairs.get("forward"),
-        pairs.get("training"),
-        (peaks["naive"], peaks["ours"]),
-        pairs.get("dense_forward"),
-        pairs.get("dense_training"),
-    )
+    return replace(given, least=min(_LEAST_ROUNDS, given.most), seconds=2 * given.seconds)
 
 
 def dense_runs(shape: Shape, settings: Settings) -> dict[tuple[str, str], Callable[[], object]]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -23,60 +26,43 @@ class Rounds:
         least: rounds at least, however long they take.
         most: rounds at most.
         seconds: begin no further round after this time, once there are ``least``.
-        warm_up: rounds before these, which do not count.
     """
 
-    least: int = 3
-    most: int = 20
-    seconds: float = 10.0
-    warm_up: int = 1
+    least: int
+    most: int
+    seconds: float
 
 
-@dataclass(frozen=True)
-class Timings:
-    """Seconds of every round of each thing measured, by name, in the order they were given."""
-
-    seconds: dict[str, list[float]]
-
-    def median(self, name: str) -> float:
-        """Seconds that a run took in the middle round."""
-        return statistics.median(self.seconds[name])
-
-    def medians(self) -> dict[str, float]:
-        """All medians by name."""
-        return {name: self.median(name) for name in self.seconds}
-
-    def speed_up(self, name: str, base: str) -> float:
-        """How many times as fast one is as another: 2 means half the time."""
-        return self.median(base) / self.median(name)
-
-
-def interleaved(
-    runs: Mapping[str, Callable[[], object]], device: torch.device | None = None, rounds: Rounds | None = None
-) -> Timings:
+def interleaved(runs: Mapping[Name, Callable[[], object]], device: torch.device, rounds: Rounds) -> dict[Name, float]:
     """Time several callables by turns.
 
     Args:
         runs: by name, what to call.
         device: where they work; on CUDA the clock waits until the device has finished.
-        rounds: how often.
+        rounds: how often. All of them count: let what is slow at its first call be called before.
+
+    Returns:
+        Seconds of each, the median of its rounds, in the order of ``runs``.
     """
-    rounds = rounds or Rounds()
+    return {name: statistics.median(taken) for name, taken in interleaved_rounds(runs, device, rounds).items()}
+
+
+def interleaved_rounds(
+    runs: Mapping[Name, Callable[[], object]], device: torch.device, rounds: Rounds
+) -> dict[Name, list[float]]:
+    """Seconds of every round of each, in the order of ``runs``; arguments as of :func:`interleaved`."""
     names = list(runs)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds.warm_up):
-        for name in names:
-            _seconds_of(runs[name], device)
+    seconds: dict[Name, list[float]] = {name: [] for name in names}
     begun = time.perf_counter()
     for number in range(rounds.most):
         if number >= rounds.least and time.perf_counter() - begun > rounds.seconds:
             break
         for name in names if number % 2 == 0 else reversed(names):
             seconds[name].append(_seconds_of(runs[name], device))
-    return Timings(seconds)
+    return seconds
 
 
-def _seconds_of(run: Callable[[], object], device: torch.device | None) -> float:
+def _seconds_of(run: Callable[[], object], device: torch.device) -> float:
     _wait_for(device)
     begun = time.perf_counter()
     kept = run()  # until the clock has been read: taking a large result apart is not the run's work
@@ -86,6 +72,6 @@ def _seconds_of(run: Callable[[], object], device: torch.device | None) -> float
     return taken
 
 
-def _wait_for(device: torch.device | None) -> None:
-    if device is not None and device.type == "cuda":
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -8,7 +8,7 @@ from utils.atomic import replacing
 from utils.errors import ConfigError
 
 
-def markers(section: str) -> tuple[str, str]:
+def _markers(section: str) -> tuple[str, str]:
     """The lines between which a section's result stands."""
     return f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
 
@@ -27,7 +27,7 @@ def section_bounds(page: Path, section: str) -> tuple[str, str]:
         text = page.read_bytes().decode("utf-8")  # line ends stay what they are
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{page}: expected a page to put the result on, but it cannot be read ({error})") from error
-    begin, end = markers(section)
+    begin, end = _markers(section)
     before, found, rest = text.partition(begin)
     inside, closed, after = rest.partition(end)
     if not found or not closed or any(marker in before + inside + after for marker in (begin, end)):
@@ -50,5 +50,8 @@ def replace_section(page: Path, section: str, text: str) -> None:
         ConfigError: as :func:`section_bounds`.
     """
     before, after = section_bounds(page, section)
+    result = f"\n\n{text.strip()}\n\n"
+    if 0 < before.count("\n") == before.count("\r\n"):  # a page from Windows
+        result = result.replace("\n", "\r\n")
     with replacing(page, binary=True) as stream:
-        stream.write(f"{before}\n\n{text.strip()}\n\n{after}".encode())
+        stream.write(f"{before}{result}{after}".encode())

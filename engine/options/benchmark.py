@@ -9,6 +9,7 @@ from engine.options.base import Options, flag
 LEVELS = ("P3", "P4", "P5")
 PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST_STRIDE = 32
+_MOST_THREADS = 1024  # torch ends with an error of its own where there are many more than processors
 _QUICK = {"sizes": [160, 320], "repeats": 1, "seconds": 0.0}
 
 
@@ -17,10 +18,10 @@ class AttentionBenchmarkOptions(Options):
     """Options of ``benchmark.py attention``."""
 
     sizes: list[int] = flag([320, 640, 960, 1280], "image sides, px, multiples of 32", names=("--sizes", "--imgsz"))
-    levels: list[str] = flag(["P3", "P4", "P5"], "levels of yolov5s whose maps are attended over", choices=LEVELS)
+    levels: list[str] = flag(list(LEVELS), "levels of yolov5s whose maps are attended over", choices=LEVELS)
     batch_size: int = flag(1, "images a batch, in the tables of image sizes")
-    repeats: int = flag(20, "rounds of a cell at most; 3 are run in any case, or these if fewer")
-    seconds: float = flag(6.0, "begin no further round of a cell after this time, once 3 are run")
+    repeats: int = flag(20, "rounds of a map at most; 3 are run in any case, or these if fewer")
+    seconds: float = flag(6.0, "begin no further round of a map after this time, in seconds, once 3 are run")
     max_gflops: float = flag(400.0, "leave out what takes more for one image, by formula")
     device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
     threads: int = flag(2, "torch's threads on the CPU")
@@ -35,6 +36,7 @@ class AttentionBenchmarkOptions(Options):
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
         self._require_from(1, "batch_size", "repeats", "threads")
+        self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
         self._require_from(0, "seconds", "max_gflops")
         whole = bool(self.sizes) and all(size > 0 and size % _LARGEST_STRIDE == 0 for size in self.sizes)
         self._require(whole, "sizes", f"multiples of {_LARGEST_STRIDE}")

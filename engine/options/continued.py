@@ -1,4 +1,4 @@
-"""The options of what goes on: those it was started with, with the few changes that make nothing else of it."""
+"""The options of a run or an evolution that goes on: those it was started with, but for the few that may change."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def continued_options(
         changeable: names of the options that may differ.
         ignored: names of options that say which one goes on and where it is; they stay as stored, without a warning.
         file: where ``stored`` is from, for messages.
-        what: goes on, such as ``run``.
+        what: the word for what goes on, for messages, such as ``run``.
 
     Raises:
-        ConfigError: when the options make no sense together, or a stored one none by itself.
+        ConfigError: when a stored option is wrong, or the options make no sense together.
     """
     known = {field.name for field in dataclasses.fields(asked)}
     kept = {name: value for name, value in stored.items() if name in known}

@@ -1,4 +1,6 @@
-"""What the attention layers share: number of heads, local term, layer scale; beside bi-level routing the whole layer.
+"""What the attention layers share: number of heads, local term, layer scale.
+
+All but bi-level routing share the whole layer, :class:`MapAttention`, and differ in the choice of keys alone.
 
 Shapes: B images, C channels, H x W tokens of a map, M heads of D channels.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from models.attention.ops.regions import in_format_of
 from utils.errors import ConfigError
 
 HEAD_WIDTH = 32  # of the published BiFormers
@@ -53,12 +56,11 @@ class MapAttention(nn.Module):
         Returns:
             (B, C, H, W), in the memory format of ``x``.
         """
-        channels_last = x.is_contiguous(memory_format=torch.channels_last)
         qkv = self.qkv_linear(x)
         # (B, 3C, H, W) -> (B, H, W, 3, M, D): no copy where channels come last in memory already
         tokens = qkv.permute(0, 2, 3, 1).contiguous().unflatten(3, (3, self.num_heads, -1))
-        mixed = self.attend(tokens).flatten(3).permute(0, 3, 1, 2)  # (B, H, W, M, D) -> (B, C, H, W)
-        mixed = mixed.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        # (B, H, W, M, D) -> (B, C, H, W)
+        mixed = in_format_of(self.attend(tokens).flatten(3).permute(0, 3, 1, 2), like=x)
         if self.lepe is not None:
             mixed = mixed + self.lepe(qkv[:, 2 * self.dim :])
         out = self.output_linear(mixed)
@@ -88,10 +90,12 @@ def head_count(dim: int, num_heads: int | None = None) -> int:
         num_heads: as wanted; None or 0 for heads of 32 channels, or as near to 32 as divides ``dim``.
 
     Raises:
-        ConfigError: when ``num_heads`` does not divide ``dim``.
+        ConfigError: when ``num_heads`` does not divide ``dim``, or is no whole number.
     """
+    check_whole("dim", dim, 1)
     if num_heads:
-        if num_heads < 0 or dim % num_heads:
+        check_whole("num_heads", num_heads, 0)
+        if dim % num_heads:
             raise ConfigError(
                 f"attention of {dim} channels cannot have {num_heads} heads: {num_heads} must divide {dim}"
             )
@@ -114,9 +118,19 @@ def local_term(dim: int, kernel: int) -> nn.Conv2d | None:
     Raises:
         ConfigError: for an even kernel, as it would shift the map.
     """
-    if kernel < 0 or (kernel and kernel % 2 == 0):
+    check_whole("side_dwconv", kernel, 0)
+    if kernel and kernel % 2 == 0:
         raise ConfigError(f"side_dwconv must be an odd kernel size, or 0 for no local term, got {kernel}")
     return nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=dim) if kernel else None
+
+
+def is_plain_conv(layer: nn.Module) -> bool:
+    """Whether a convolution is its weight and bias and nothing else, and nobody looks at its output.
+
+    Hooks watch it, prune it or compute its weight; a parametrized, wrapped or quantized one is of another class.
+    """
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) is nn.Conv2d and layer.bias is not None and not any(hooks)
 
 
 def check_whole(name: str, value: object, least: int) -> None:

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from torch import nn
 
+from models.attention.base import ROW_DEFAULTS
 from models.attention.block import AttentionBlock
 from models.attention.bra import BiLevelRoutingAttention
 from models.registry import register_layer
 
 
-@register_layer(
-    width="same",
-    row=("num_heads", "n_win", "topk", "mlp_ratio"),
-    row_defaults={"num_heads": 0, "init_scale": 0.0},
-)
+@register_layer(width="same", row=("num_heads", "n_win", "topk", "mlp_ratio"), row_defaults=ROW_DEFAULTS)
 class BiFormerBlock(AttentionBlock):
     """Position convolution, bi-level routing attention and MLP, each added to the map: (B, C, H, W) to the same shape.
 

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention.base import head_count, layer_scale, local_term
+from models.attention.base import ROW_DEFAULTS, check_whole, head_count, is_plain_conv, layer_scale, local_term
 from models.attention.ops.dispatch import add_attention, attend_regions
 from models.attention.ops.regions import (
     RegionGrid,
@@ -51,9 +51,11 @@ OLDER_KEYS = {
 }
 
 
-@register_layer(width="same", row=("num_heads", "n_win", "topk"), row_defaults={"num_heads": 0, "init_scale": 0.0})
+@register_layer(width="same", row=("num_heads", "n_win", "topk"), row_defaults=ROW_DEFAULTS)
 class BiLevelRoutingAttention(nn.Module):
     """Bi-level routing attention over a map, (B, C, H, W) to the same shape.
+
+    Exports by ``torch.export``, sizes open or fixed; a trace of ``torch.jit.trace`` serves the size it was made with.
 
     Args:
         dim: C, channels in and out.
@@ -122,7 +124,10 @@ class BiLevelRoutingAttention(nn.Module):
         if self.lepe is None:
             mixed = from_regions(attend_regions(qkv, idx, grid, **settings), grid)
         else:
-            mixed = add_attention(self.lepe(from_regions(v, grid)), qkv, idx, grid, **settings)
+            local = self.lepe(from_regions(v, grid))
+            if not is_plain_conv(self.lepe):
+                local = local.clone()  # as a hook, or another module, may have kept it
+            mixed = add_attention(local, qkv, idx, grid, **settings)
         out = self._project_out(mixed[:, :, :height, :width], like=x)
         return out if self.gamma is None else x + out * self.gamma.to(out.dtype).view(-1, 1, 1)
 
@@ -170,7 +175,7 @@ class BiLevelRoutingAttention(nn.Module):
             )
         return RegionGrid.of_region_size(height, width, height // self.n_win, width // self.n_win)
 
-    # The three methods below are all that a layer with another key layout needs to replace
+    # The four methods below are all that a layer with another key layout needs to replace
 
     def _add_projections(self) -> None:
         self.qkv_linear = nn.Conv2d(self.dim, 3 * self.dim, 1)
@@ -183,7 +188,8 @@ class BiLevelRoutingAttention(nn.Module):
     def _project_out(self, x: Tensor, like: Tensor) -> Tensor:
         """(B, C, H, W), channels last in memory, to the same shape in the memory format of ``like``."""
         layer = self.output_linear
-        if is_turned_slowly(x, like):  # a product of matrices gives the other format for nothing
+        if is_plain_conv(layer) and is_turned_slowly(x, like):
+            # A product of matrices gives the other format for nothing
             weights = layer.weight.flatten(1).expand(len(x), -1, -1)
             return torch.baddbmm(layer.bias[:, None], weights, x.flatten(2)).view(x.shape)
         return in_format_of(layer(x), like)
@@ -203,9 +209,7 @@ class BiLevelRoutingAttention(nn.Module):
 
 
 def _check_settings(n_win: int, topk: int, padding: str) -> None:
-    if n_win < 1:
-        raise ConfigError(f"n_win counts the regions a side and must be at least 1, got {n_win}")
-    if topk < 1:
-        raise ConfigError(f"topk counts the regions looked at and must be at least 1, got {topk}")
+    check_whole("n_win", n_win, 1)
+    check_whole("topk", topk, 1)
     if padding not in PADDING_MODES:
         raise ConfigError(f"padding {padding!r} is not one of {', '.join(PADDING_MODES)}")

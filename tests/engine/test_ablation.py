@@ -163,7 +163,7 @@ def test_a_variant_that_is_none_makes_no_difference(done):
 
 
 def test_latency_is_that_of_each_model():
-    rounds = Rounds(least=5, most=5, warm_up=0)
+    rounds = Rounds(least=5, most=5, seconds=0.0)
     passes = {"slow": lambda: time.sleep(0.02), "fast": lambda: None}
     found = measure_latency(passes, torch.device("cpu"), rounds)
     assert found["slow"] == tuple(sorted(found["slow"])) and found["fast"] == tuple(sorted(found["fast"]))

@@ -1,4 +1,4 @@
-"""benchmark.py: that what it measures with is right, and what it leaves behind; times themselves are not tested."""
+"""benchmark.py: that what it measures with is right, and what it leaves behind; no figure has to be a certain one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,7 @@ import torch
 
 import benchmark
 from engine.benchmarks.attention import measure_place, settings_of
-from engine.benchmarks.attention_cases import FAMILY, FULL, NAIVE, REFERENCE, Place, variants_for
-from engine.benchmarks.attention_costs import (
-    axial_cost,
-    deformable_cost,
-    dilated_cost,
-    full_cost,
-    growing_regions,
-    growth_exponent,
-    routing_cost,
-    window_cost,
-)
+from engine.benchmarks.attention_cases import FULL, REFERENCE, Place, usual_backend, variants_for
 from engine.benchmarks.attention_tables import csv_text, geometric_mean, report
 from engine.benchmarks.attention_versus import (
     LARGE_SHAPE,
@@ -29,30 +19,19 @@ from engine.benchmarks.attention_versus import (
     Comparison,
     Shape,
     compare,
+    compare_forward,
     dense_runs,
     shapes_for,
 )
 from engine.benchmarks.attention_work import Settings
-from engine.benchmarks.interleaved import Rounds, Timings, interleaved
-from engine.benchmarks.machine import describe_machine, threads_of_torch
-from engine.benchmarks.memory import peak_bytes
-from engine.benchmarks.naive import NaiveBRA
+from engine.benchmarks.interleaved import Rounds
 from engine.benchmarks.page import replace_section
 from engine.options.benchmark import AttentionBenchmarkOptions
-from models.attention import (
-    AxialAttention,
-    BiLevelRoutingAttention,
-    DeformableAttention,
-    DilatedAttention,
-    FullAttention,
-    WindowAttention,
-)
-from utils.errors import BackendError, ConfigError, OptionError
+from utils.errors import ConfigError, OptionError
 from utils.image_io import read_image
-from utils.model_info import count_flops
 
 CPU = torch.device("cpu")
-ONE_ROUND = Rounds(least=1, most=1, seconds=0, warm_up=0)
+ONE_ROUND = Rounds(least=1, most=1, seconds=0)
 QUICK = {"sizes": [64, 128], "levels": ["P3"], "quick": True, "device": "cpu", "threads": 1}
 MARKED = "# Costs\n\nBefore.\r\n<!-- attention:begin -->\nold | table\n<!-- attention:end -->\nAfter, with a tab\t.\n"
 
@@ -68,175 +47,16 @@ def settings(**changes) -> Settings:
     return Settings(**{**given, **changes})
 
 
-# -- the layer by the formula --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("shape", "heads", "n_win", "topk", "named"),
-    [
-        ((2, 16, 8, 8), 2, 4, 3, {}),
-        ((1, 24, 6, 12), 3, 3, 2, {"side_dwconv": 0}),
-        ((2, 8, 10, 5), 1, 5, 25, {"qk_scale": 0.7}),
-        ((1, 8, 4, 4), 2, 2, 1, {"init_scale": 0.5, "side_dwconv": 5}),
-    ],
-)
-def test_the_naive_layer_computes_what_the_layer_computes(shape, heads, n_win, topk, named):
-    torch.manual_seed(0)
-    naive = NaiveBRA(shape[1], heads, n_win, topk=topk, **named).double()
-    ours = BiLevelRoutingAttention(shape[1], heads, n_win, topk=topk, backend="reference", **named).double()
-    ours.load_state_dict(naive.state_dict())
-    results = []
-    for layer in (naive, ours):
-        x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
-        out = layer(x)
-        results.append([out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])])
-    for plain, reference in zip(*results, strict=True):
-        torch.testing.assert_close(plain, reference, rtol=1e-6, atol=1e-8)  # routing of both is in float32 or better
-
-
-@pytest.mark.parametrize(("height", "width", "topk"), [(9, 8, 1), (8, 10, 1), (8, 8, 17)])
-def test_the_naive_layer_refuses_what_the_formula_does_not_cover(height, width, topk):
-    with pytest.raises(ConfigError, match="written plainly cannot serve"):
-        NaiveBRA(8, 2, 4, topk=topk)(torch.zeros(1, 8, height, width))
-
-
-# -- formulas ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("height", "width"), [(14, 14), (20, 20), (9, 33), (5, 3), (1, 1)])
-@pytest.mark.parametrize(
-    ("layer", "cost"),
-    [
-        (FullAttention, full_cost),
-        (WindowAttention, window_cost),
-        (AxialAttention, axial_cost),
-        (DilatedAttention, dilated_cost),
-        (DeformableAttention, deformable_cost),
-        (BiLevelRoutingAttention, lambda *place: routing_cost(*place, n_win=7)),
-    ],
-)
-def test_formulas_are_what_torch_counts(layer, cost, height, width):
-    assert cost(64, height, width).total == count_flops(layer(64, 0), height, width, 64)
-
-
-@pytest.mark.parametrize("variant", [*FAMILY, NAIVE], ids=lambda variant: variant.name)
-@pytest.mark.parametrize("place", [Place("P3", 64), Place("P4", 640), Place("P5", 320)], ids=str)
-def test_every_variant_has_the_formula_of_its_layer(variant, place):
-    if variant.why_not(place) is None:
-        counted = count_flops(variant.build(place), place.side, place.side, place.dim)
-        assert variant.cost(place).total == counted
-
-
-def test_formulas_by_hand():
-    cost = routing_cost(8, 4, 4, n_win=2, topk=1)  # 4 regions of 4 tokens, each looking at one of them
-    assert (cost.projections, cost.local, cost.attention, cost.choosing) == (8192, 2304, 2048, 256)
-    assert cost.total == 8192 + 2304 + 2048 + 256
-    assert full_cost(8, 4, 4).attention == 4 * 16 * 16 * 8
-    assert routing_cost(8, 4, 4, n_win=2, topk=9).attention == full_cost(8, 4, 4).attention
-
-
-def test_growth_of_the_attention_terms():
-    sides = [2 * 7 * 8 * step for step in (1, 2, 4, 8)]
-    for cost, exponent in (
-        (full_cost, 2),
-        (window_cost, 1),
-        (dilated_cost, 1),
-        (axial_cost, 1.5),
-        (deformable_cost, 2),
-    ):
-        terms = [cost(64, side, side).attention for side in sides]
-        assert growth_exponent([side**2 for side in sides], terms) == pytest.approx(exponent, abs=1e-9)
-    fixed = [routing_cost(64, side, side, n_win=8).attention for side in sides]
-    assert growth_exponent([side**2 for side in sides], fixed) == pytest.approx(2, abs=1e-9)
-    cubes = [step**3 for step in (4, 5, 6, 7, 8)]  # sides whose S = side^(2/3) is whole and divides them
-    growing = [routing_cost(64, side, side, n_win=round(side ** (2 / 3))).attention for side in cubes]
-    assert growth_exponent([side**2 for side in cubes], growing) == pytest.approx(4 / 3, abs=1e-9)
-    assert growth_exponent([100], [3.0]) is None
-
-
-def test_regions_grow_as_the_cube_root_of_the_tokens():
-    assert growing_regions(80, 80) == 8
-    assert growing_regions(640, 640) == 32
-    assert growing_regions(1, 1) == 1
-
-
-def test_limits_stated_are_those_of_the_formulas():
-    sides = [896, 1792, 3584]
-    for variant in FAMILY:
-        places = [Place("P3", 8 * side) for side in sides]
-        terms = [variant.cost(place).attention for place in places]
-        assert growth_exponent([place.tokens for place in places], terms) == pytest.approx(variant.limit, abs=0.02)
-
-
 # -- measuring -----------------------------------------------------------------------------------------------------
 
 
-def test_runs_take_turns_and_keep_their_order():
-    calls = []
-    runs = {name: lambda name=name: calls.append(name) for name in ("b", "a", "c")}
-    times = interleaved(runs, rounds=Rounds(least=2, most=2, seconds=0, warm_up=1))
-    assert "".join(calls) == "bacbaccab"  # warm-up, a round, a round in the opposite order
-    assert list(times.medians()) == ["b", "a", "c"]
-    assert all(len(seconds) == 2 for seconds in times.seconds.values())
-
-
-def test_rounds_end_with_the_time_but_not_before_the_least():
-    assert len(interleaved({"a": int}, rounds=Rounds(least=3, most=9, seconds=0)).seconds["a"]) == 3
-    assert len(interleaved({"a": int}, rounds=Rounds(least=3, most=9, seconds=60)).seconds["a"]) == 9
-
-
-def test_medians_and_ratios():
-    times = Timings({"slow": [4.0, 9.0, 5.0], "fast": [2.0, 2.5, 100.0]})
-    assert times.medians() == {"slow": 5.0, "fast": 2.5}
-    assert times.speed_up("fast", "slow") == 2.0
+def test_geometric_mean():
     assert geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
 
 
-def test_longer_work_takes_longer():
-    small, large = torch.ones(8, 8), torch.ones(700, 700)
-    times = interleaved({"large": lambda: large @ large, "small": lambda: small @ small}, CPU)
-    assert times.speed_up("small", "large") > 2
-
-
-def test_peak_of_known_allocations():
-    megabyte = 2**20
-
-    def run() -> torch.Tensor:
-        kept = torch.empty(3 * megabyte, dtype=torch.uint8)
-        torch.empty(5 * megabyte, dtype=torch.uint8)  # gone at once
-        torch.empty(4 * megabyte, dtype=torch.uint8)
-        return kept
-
-    assert peak_bytes(run, CPU) == 8 * megabyte
-    assert peak_bytes(lambda: None, CPU) == 0
-    with pytest.raises(BackendError, match="not on meta"):
-        peak_bytes(run, torch.device("meta"))
-
-
-def test_peak_sees_the_backward_pass():
-    x = torch.ones(1000, 1000, requires_grad=True)
-    size = 4 * 1000 * 1000
-    assert peak_bytes(lambda: x.exp(), CPU) == size
-    assert peak_bytes(lambda: torch.autograd.grad(x.exp().sum(), x), CPU) >= 2 * size
-
-
-def test_threads_are_given_back():
-    before = torch.get_num_threads()
-    with threads_of_torch(before + 1):
-        assert torch.get_num_threads() == before + 1
-        assert f", {before + 1} threads, torch {torch.__version__.split('+')[0]}" in describe_machine(CPU, before + 1)
-    assert torch.get_num_threads() == before
-
-
-def test_the_processor_has_a_name(tmp_path):
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Abacus 9\nmodel name\t: Abacus 9\n")
-    assert describe_machine(CPU, 1, tmp_path / "cpuinfo").startswith("Abacus 9, 1 thread, torch ")
-    assert describe_machine(CPU, 1, tmp_path / "nothing").split(",")[0]
-
-
 def test_a_place_is_measured_by_all_variants_of_the_device():
-    variants, usual = variants_for(CPU, torch.float32)
-    assert usual == "sdpa"
+    assert usual_backend(CPU, torch.float32) == "sdpa"
+    variants = variants_for(CPU, torch.float32)
     rows = measure_place(Place("P3", 64), variants, settings())
     assert [row.name for row in rows] == [variant.name for variant in variants]
     assert {FULL, REFERENCE, "BRA", "BRA, S growing", "BRA, naive"} <= {row.name for row in rows}
@@ -249,14 +69,14 @@ def test_a_place_is_measured_by_all_variants_of_the_device():
 
 
 def test_half_precision_is_measured_too():
-    variants, _ = variants_for(CPU, torch.bfloat16)
+    variants = variants_for(CPU, torch.bfloat16)
     place = Place("P3", 64)
     for row in measure_place(place, variants, settings(dtype=torch.bfloat16, batch=2)):
         assert row.left_out is None and row.forward > 0 and row.training > 0
 
 
 def test_what_is_left_out_says_why():
-    variants, _ = variants_for(CPU, torch.float32)
+    variants = variants_for(CPU, torch.float32)
     chosen = [variant for variant in variants if variant.name in (FULL, "axial", "BRA, naive")]
     rows = {row.name: row for row in measure_place(Place("P4", 160), chosen, settings(max_gflops=0.06))}
     assert rows[FULL].left_out == "0.0631 GFLOP, above --max-gflops 0.06" and rows[FULL].forward is None
@@ -266,18 +86,19 @@ def test_what_is_left_out_says_why():
 
 
 def test_more_than_the_memory_is_not_tried():
-    variants, _ = variants_for(CPU, torch.float32)
+    variants = variants_for(CPU, torch.float32)
     naive = [variant for variant in variants if variant.name in ("BRA, naive", REFERENCE)]
     for row in measure_place(Place("P3", 320), naive, settings(batch=10**6)):
         assert row.left_out.startswith("takes about ") and row.left_out.endswith(" GiB")
 
 
 def test_the_layer_against_the_naive_one():
-    found = compare(Shape(32, 8, 1, 4, 2, 2), settings())
+    shape = Shape(32, 8, 1, 4, 2, 2)
+    found = compare(shape, settings(), compare_forward(shape, settings()))
     assert all(seconds > 0 for pair in (found.forward, found.training) for seconds in pair)
     assert min(found.peak) > 0
     assert (found.dense_forward, found.dense_training) == (None, None)  # compared on a GPU
-    assert compare(Shape(32, 8, 1, 4, 2, 2, times=False), settings()).forward is None
+    assert compare_forward(Shape(32, 8, 1, 4, 2, 2, times=False), settings()) is None
     assert list(shapes_for(CPU)) == [*SPEED_SHAPES, LARGE_SHAPE]
     assert list(shapes_for(torch.device("cuda")))[-1].times
 
@@ -307,10 +128,11 @@ def test_on_a_gpu_dense_attention_is_compared_as_well():
 def test_quick_run_writes_tables_and_picture(tmp_path):
     page = tmp_path / "page.md"
     page.write_bytes(MARKED.encode())
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
     threads = torch.get_num_threads()
-    result = benchmark.run("attention", **QUICK, project=tmp_path / "runs", docs=page)
+    result = benchmark.run("attention", **QUICK, project=tmp_path / "runs", name="mine", docs=page)
     assert torch.get_num_threads() == threads
-    assert result.folder == tmp_path / "runs" / "attention"
+    assert result.folder == tmp_path / "runs" / "mine2"  # counted up
     text = (result.folder / "attention.md").read_text(encoding="utf-8")
     assert text == result.text
     assert text.startswith("Measured on ") and "1 thread, torch" in text.splitlines()[0]
@@ -318,7 +140,7 @@ def test_quick_run_writes_tables_and_picture(tmp_path):
     assert "**(H W)^2**" in " ".join(text.split()) and "**(H W)^(4/3)**" in " ".join(text.split())
     with (result.folder / "attention.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == len(result.rows) == 2 * len(variants_for(CPU, torch.float32)[0])
+    assert len(rows) == len(result.rows) == 2 * len(variants_for(CPU, torch.float32))
     assert {row["image_px"] for row in rows} == {"64", "128"}
     assert all(float(row["forward_s"]) > 0 and row["flops_formula"] == row["flops_counted"] for row in rows)
     assert is_drawn(result.folder / "attention.png")
@@ -331,23 +153,30 @@ def test_quick_run_writes_tables_and_picture(tmp_path):
     assert "(images/attention-cost.png)" in inside and is_drawn(tmp_path / "images" / "attention-cost.png")
 
 
-def test_runs_are_counted_up_unless_told_otherwise(tmp_path):
-    given = {**QUICK, "sizes": 64, "levels": "P5", "project": tmp_path, "name": "mine"}
+def test_a_page_with_the_line_ends_of_windows_keeps_them(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_bytes(b"Top\r\n<!-- part:begin -->\r\n<!-- part:end -->\r\n")
+    replace_section(page, "part", "one\ntwo\n")
+    assert page.read_bytes() == (b"Top\r\n<!-- part:begin -->\r\n\r\none\r\ntwo\r\n\r\n<!-- part:end -->\r\n")
+
+
+def test_a_folder_that_exists_is_written_into_when_told_so(tmp_path):
     (tmp_path / "mine").mkdir()
-    assert benchmark.run(**given).folder == tmp_path / "mine2"
-    assert benchmark.run(**given, exist_ok=True).folder == tmp_path / "mine"
+    result = benchmark.run(**{**QUICK, "sizes": 64, "levels": "P5"}, project=tmp_path, name="mine", exist_ok=True)
+    assert result.folder == tmp_path / "mine"
+    assert {file.name for file in result.folder.iterdir()} == {"attention.md", "attention.csv", "attention.png"}
 
 
 def test_options_become_settings():
     found = settings_of(AttentionBenchmarkOptions(batch_size=3, repeats=2, seconds=1.5, max_gflops=7), CPU)
-    assert found == settings(batch=3, rounds=Rounds(least=2, most=2, seconds=1.5, warm_up=0), max_gflops=7)
+    assert found == settings(batch=3, rounds=Rounds(least=2, most=2, seconds=1.5), max_gflops=7)
     cuda = torch.device("cuda")
     assert settings_of(AttentionBenchmarkOptions(), cuda).dtype == torch.bfloat16
     assert settings_of(AttentionBenchmarkOptions(precision="float16"), cuda).dtype == torch.float16
 
 
 def test_a_table_row_has_the_figures_of_its_row():
-    variants, _ = variants_for(CPU, torch.float32)
+    variants = variants_for(CPU, torch.float32)
     row = measure_place(Place("P3", 64), variants[:1], settings())[0]
     line = csv_text([row]).splitlines()[1].split(",")
     assert line[:6] == ["P3", "64", "64", "128", "full", "67328"]
@@ -367,7 +196,7 @@ def test_a_page_without_a_place_for_the_result_is_refused_before_measuring(tmp_p
 
 def test_replacing_twice_changes_nothing_more(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(MARKED)
+    page.write_text(MARKED, encoding="utf-8")
     replace_section(page, "attention", "| a |\n")
     once = page.read_text()
     replace_section(page, "attention", "| a |\n")
@@ -394,11 +223,10 @@ def test_the_project_has_a_page_for_the_result():
         {"batch_size": 0},
         {"max_gflops": -1},
         {"seconds": -1.0},
-        {"image_sizes": [64]},
     ],
 )
 def test_wrong_options_are_refused(wrong):
-    with pytest.raises(OptionError, match=f"--{next(iter(wrong)).replace('_', '-')}|unknown option"):
+    with pytest.raises(OptionError, match=f"--{next(iter(wrong)).replace('_', '-')} "):
         benchmark.run("attention", **wrong)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
 
 from golden_formulas import (
     assert_golden,
@@ -306,6 +308,10 @@ def test_head_count(dim: int, wanted: int | None, heads: int) -> None:
         ({"num_heads": 3}, "3 must divide 32"),
         ({"n_win": 0}, "n_win"),
         ({"topk": 0}, "topk"),
+        ({"topk": 2.5}, "topk must be a whole number"),
+        ({"n_win": True}, "n_win must be a whole number"),
+        ({"num_heads": 2.0}, "num_heads must be a whole number"),
+        ({"side_dwconv": 3.0}, "side_dwconv must be a whole number"),
         ({"side_dwconv": 4}, "odd"),
         ({"padding": "zeros"}, "masked, legacy, released"),
     ],
@@ -327,6 +333,79 @@ def test_a_yaml_row_is_residual_and_an_empty_one_works() -> None:
 @pytest.mark.parametrize("backend", ["sdpa", "reference"])
 def test_a_batch_of_no_images_goes_through(backend):
     x = torch.zeros(0, 32, 9, 5, requires_grad=True)
-    output = BiLevelRoutingAttention(32, backend=backend)(x)
+    layer = BiLevelRoutingAttention(32, backend=backend)
+    with torch.no_grad():
+        assert layer(x).shape == x.shape
+    output = layer(x)
     output.sum().backward()
     assert output.shape == x.grad.shape == (0, 32, 9, 5)
+
+
+def test_a_second_derivative_is_refused_and_not_wrong() -> None:
+    layer = BiLevelRoutingAttention(16, 2, 4, backend="sdpa").requires_grad_(False)
+    x = torch.randn(1, 16, 9, 9, requires_grad=True)
+    (grad,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="is not implemented"):
+        torch.autograd.grad(grad.square().sum(), x)
+    layer.backend = "reference"
+    (grad,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    assert torch.autograd.grad(grad.square().sum(), x)[0].abs().sum() > 0
+
+
+def test_pruned_and_watched_projections_are_called() -> None:
+    torch.manual_seed(0)
+    layer = BiLevelRoutingAttention(16, 2, 4)
+    prune.l1_unstructured(layer.output_linear, "weight", 0.5)
+    calls = []
+    layer.output_linear.register_forward_hook(lambda *_: calls.append(1))
+    x = torch.randn(1, 16, 8, 8)
+    for _ in range(2):
+        layer(x).sum().backward()
+    assert len(calls) == 2
+    layer.output_linear.weight_orig.data.mul_(3)
+    with torch.no_grad():
+        last = layer(x.contiguous(memory_format=torch.channels_last))
+        torch.testing.assert_close(layer(x), last, rtol=1e-5, atol=1e-5)
+
+
+def test_what_a_hook_keeps_stays_as_it_was() -> None:
+    layer = BiLevelRoutingAttention(16, 2, 4)
+    kept = []
+    layer.lepe.register_forward_hook(lambda _, inputs, output: kept.append((output, output.clone())))
+    with torch.no_grad():
+        layer(torch.randn(1, 16, 8, 8))
+    assert torch.equal(*kept[0])
+
+
+def test_gradients_of_single_samples() -> None:
+    torch.manual_seed(0)
+    layer = BiLevelRoutingAttention(16, 2, 4)
+    parameters = {name: parameter.detach() for name, parameter in layer.named_parameters()}
+    x = torch.randn(2, 16, 8, 9)
+
+    def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(layer, parameters, (x,)).square().sum()
+
+    transformed = torch.func.grad(loss)(parameters, x)
+    plain = torch.autograd.grad(layer(x).square().sum(), list(layer.parameters()))
+    for ours, wanted in zip(transformed.values(), plain, strict=True):
+        torch.testing.assert_close(ours, wanted)
+
+
+def test_the_default_device_is_no_concern_of_the_layer() -> None:
+    layer, x = BiLevelRoutingAttention(16, 2, 4), torch.randn(1, 16, 9, 10)
+    wanted = layer(x)
+    with torch.device("meta"):
+        out = layer(x)
+        out.sum().backward()
+    assert torch.equal(out, wanted)
+    assert layer.lepe.weight.grad.abs().sum() > 0
+
+
+def test_threads_may_change_before_a_checkpointed_backward_pass() -> None:
+    layer, x = BiLevelRoutingAttention(64, 2, 8, topk=16), torch.randn(2, 64, 80, 80)
+    torch.set_num_threads(2)
+    out = checkpoint(layer, x, use_reentrant=False)
+    torch.set_num_threads(1)
+    out.sum().backward()
+    assert layer.qkv_linear.weight.grad.abs().sum() > 0

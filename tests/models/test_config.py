@@ -40,7 +40,7 @@ def with_row(row: object, place: int = 1) -> dict:
         ([-1, 1, "Cnov", [64]], "did you mean Conv"),
         ([-1, 1, "os.system", ["ls"]], "cannot use 'ls'"),
         ([-1, 1, "BiLevelRoutingAttention", [7, 7, 4]], "cannot have 7 heads"),
-        ([-1, 1, "BiFormerBlock", [0, 7, 0]], "topk counts the regions"),
+        ([-1, 1, "BiFormerBlock", [0, 7, 0]], "topk must be a whole number"),
         ([-1, 1, "eval", [1]], "unknown module 'eval'"),
         ([-1, 1, 7, [1]], "module must be a name"),
         ([-1, 1, "Conv", 64], "args must be a list"),
@@ -168,11 +168,9 @@ def test_upstream_spellings_load() -> None:
     "row",
     [
         [-1, 1, "NoSuchBlock", [64]],
-        [-1, 1, "Conv", ["wide"]],
-        [99, 1, "Conv", [64]],
         [-1, 1, "Conv", [64, "__import__('os').system('touch pwned')"]],
     ],
-    ids=["module", "width", "from", "code"],
+    ids=["module", "code"],
 )
 def test_the_command_line_says_one_line_and_exits_with_2(row: list, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(with_row(row)))

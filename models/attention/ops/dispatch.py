@@ -38,11 +38,6 @@ _BACKENDS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def available_backends() -> tuple[str, ...]:
-    """Names that ``backend`` and ``YOLO_BRA_BACKEND`` may have, besides ``auto``."""
-    return tuple(_BACKENDS)
-
-
 def choose_backend(qkv: Tensor, backend: str | None = None, head_width: int = 32) -> str:
     """Say which backend computes the attention of these tokens.
 
@@ -143,14 +138,11 @@ def bi_level_routing_attention(
         (B, C, H, W) of the inputs' type. Gradients reach q, k and v.
 
     Raises:
-        BackendError: for an unknown backend.
+        BackendError: for an unknown backend, or one that cannot serve this input.
         ValueError: when the shapes do not fit together.
     """
-    batch, _, height, width = q.shape
-    if (height, width) != (region.height, region.width) or tuple(idx.shape[:2]) != (batch, region.regions):
-        raise ValueError(f"queries {tuple(q.shape)} and routing {tuple(idx.shape)} do not belong to {region}")
-    if isinstance(batch, int) and batch == 0:
-        return q * v  # nothing to attend to; keeps type, shape and gradients
+    if tuple(q.shape[2:]) != (region.height, region.width):
+        raise ValueError(f"queries {tuple(q.shape)} do not belong to {region}")
     qkv = to_regions(torch.cat([q, k, v], dim=1), region)
     mixed = attend_regions(
         qkv, idx, region, num_heads=num_heads, scale=scale, mask_padding=mask_padding, backend=backend
@@ -168,7 +160,7 @@ def attend_regions(
     mask_padding: bool = True,
     backend: str | None = None,
 ) -> Tensor:
-    """The same on tokens that lie region by region, which is how all backends want them.
+    """Do what :func:`bi_level_routing_attention` does on tokens that lie region by region, as all backends want them.
 
     Args:
         qkv: queries, keys and values of each token (B, R, T, 3C); what padding holds must be finite, and zero without
@@ -189,7 +181,7 @@ def attend_regions(
     """
     name = _checked_backend(qkv, idx, region, num_heads, backend)
     if isinstance(qkv.shape[0], int) and qkv.shape[0] == 0:
-        return qkv[..., : qkv.shape[-1] // 3] * 1
+        return qkv[..., : qkv.shape[-1] // 3] * 1  # nothing to attend to; keeps type and gradients
     return _BACKENDS[name](qkv, idx, region, num_heads=num_heads, scale=scale, mask_padding=mask_padding)
 
 
@@ -204,25 +196,10 @@ def add_attention(
     mask_padding: bool = True,
     backend: str | None = None,
 ) -> Tensor:
-    """What :func:`attend_regions` gives, put together to a map and added to another one.
+    """What :func:`attend_regions` gives, put together to a map and added to ``total``.
 
-    Args:
-        total: (B, C, H, W), of the type of ``qkv``. Nobody else may need it: where that saves time the sum is made in
-            its memory.
-        qkv: this and the others as for :func:`attend_regions`.
-        idx: see there.
-        region: see there.
-        num_heads: see there.
-        scale: see there.
-        mask_padding: see there.
-        backend: see there.
-
-    Returns:
-        (B, C, H, W), in the memory format of ``total``.
-
-    Raises:
-        BackendError: see there.
-        ValueError: see there.
+    ``total`` is (B, C, H, W), of the type of ``qkv``, and so is the result, in the same memory format. Nobody else may
+    need ``total``: where that saves time the sum is made in its memory. All else is as for :func:`attend_regions`.
     """
     settings = {"num_heads": num_heads, "scale": scale, "mask_padding": mask_padding}
     if _checked_backend(qkv, idx, region, num_heads, backend) == "sdpa" and can_add_sdpa(total, qkv):

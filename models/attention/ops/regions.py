@@ -82,19 +82,6 @@ class RegionGrid:
         return self.is_symbolic or self.filled_regions < self.regions
 
 
-def pad_to_grid(x: Tensor, grid: RegionGrid) -> Tensor:
-    """Add zeros below and to the right until the map fills its regions.
-
-    Args:
-        x: (B, C, H, W).
-        grid: the regions of an H x W map.
-    """
-    if not grid.is_padded:
-        return x
-    padded_h, padded_w = grid.padded_hw
-    return F.pad(x, (0, padded_w - grid.width, 0, padded_h - grid.height))
-
-
 def to_regions(x: Tensor, grid: RegionGrid) -> Tensor:
     """Cut a map into regions, padding it with zeros where it does not fill them.
 
@@ -106,7 +93,10 @@ def to_regions(x: Tensor, grid: RegionGrid) -> Tensor:
         (B, R, T, C); the inverse is :func:`from_regions`.
     """
     batch, channels = x.shape[:2]
-    cut = pad_to_grid(x, grid).unflatten(3, (grid.cols, grid.region_w)).unflatten(2, (grid.rows, grid.region_h))
+    if grid.is_padded:
+        padded_h, padded_w = grid.padded_hw
+        x = F.pad(x, (0, padded_w - grid.width, 0, padded_h - grid.height))
+    cut = x.unflatten(3, (grid.cols, grid.region_w)).unflatten(2, (grid.rows, grid.region_h))
     # (B, C, rows, h, cols, w) -> (B, rows, cols, h, w, C) -> (B, R, T, C)
     return cut.permute(0, 2, 4, 3, 5, 1).reshape(batch, grid.regions, grid.tokens, channels)
 
@@ -133,6 +123,12 @@ def from_regions(regions: Tensor, grid: RegionGrid) -> Tensor:
     return whole[:, : grid.height, : grid.width].permute(0, 3, 1, 2)
 
 
+def is_recorded() -> bool:
+    """Whether a graph is made of what runs, or torch.func transforms it: then only common operations will do."""
+    transformed = torch._C._are_functorch_transforms_active()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or transformed
+
+
 def in_format_of(x: Tensor, like: Tensor) -> Tensor:
     """Lay a map out in memory as another one is: channels last, or else channels first.
 
@@ -151,8 +147,7 @@ def is_turned_slowly(x: Tensor, like: Tensor) -> bool:
         x: (B, C, H, W), channels last in memory.
         like: a map whose memory format is wanted.
     """
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return x.device.type == "cpu" and not recorded and not like.is_contiguous(memory_format=torch.channels_last)
+    return x.device.type == "cpu" and not is_recorded() and not like.is_contiguous(memory_format=torch.channels_last)
 
 
 def _token_places(grid: RegionGrid, device: torch.device) -> Tensor:

@@ -48,9 +48,9 @@ def attend_sdpa(
 
 
 def can_add_sdpa(total: Tensor, qkv: Tensor) -> bool:
-    """Whether :func:`add_sdpa_` can serve these: inference on a CPU."""
+    """Whether :func:`add_sdpa_` can serve these: inference on a CPU, with at least one image."""
     records = torch.is_grad_enabled() and (total.requires_grad or qkv.requires_grad)
-    return serves(qkv) and not records and total.dtype == qkv.dtype
+    return serves(qkv) and not records and total.dtype == qkv.dtype and len(qkv) > 0
 
 
 def add_sdpa_(
@@ -65,7 +65,9 @@ def add_sdpa_(
 ) -> None:
     """Add what :func:`attend_sdpa` gives to a map (B, C, H, W) in place, where :func:`can_add_sdpa`."""
     packed, routed, mask = _as_rows(qkv, idx, region, num_heads, mask_padding)
-    if packed.shape[0] == qkv.shape[0] * region.regions:
+    # One row an image lies nowhere on the map. And whole strips of regions are worked on: with a larger topk they would
+    # copy more than all keys and values
+    if len(packed) == len(qkv) * region.regions and routed.shape[1] <= region.rows:
         add_attention_(total, packed, routed, mask, scale, region)
     else:
         total += from_regions(attend_rows_cpu(packed, routed, mask, scale).reshape(*qkv.shape[:3], -1), region)

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from models.attention.ops.regions import RegionGrid
+from models.attention.ops.regions import RegionGrid, is_recorded
 
 CHUNK_BYTES_PER_THREAD = 2 * 2**20  # keys and values of one chunk: about the second-level cache of a core
 # What torch's own scaled_dot_product_attention calls on a CPU. It keeps the sums that the backward pass needs to itself
@@ -26,8 +25,7 @@ _BACKWARD = f"{_FORWARD}_backward"
 
 def serves(packed: Tensor) -> bool:
     """Whether this file's functions are the ones to use: on a CPU, run as it is and not recorded for a graph."""
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return packed.device.type == "cpu" and not recorded and hasattr(torch.ops.aten, _BACKWARD)
+    return packed.device.type == "cpu" and not is_recorded() and hasattr(torch.ops.aten, _BACKWARD)
 
 
 def attend_rows_cpu(
@@ -57,13 +55,8 @@ def add_attention_(
 ) -> None:
     """Add what :func:`attend_rows_cpu` gives to a map: row by row of regions, while they are still in the caches.
 
-    Args:
-        total: (B, C, H, W), changed in place; no gradients reach it.
-        packed: see :func:`attend_rows_cpu`.
-        routed: see there.
-        mask: see there.
-        scale: see there.
-        grid: how the rows of tokens lie on the map.
+    ``total`` is (B, C, H, W) and changed in place; no gradients reach it. ``grid`` says how the regions, each a row of
+    ``packed``, lie on it. The others are those of :func:`attend_rows_cpu`.
     """
     packed = packed.contiguous()
     strips = min(grid.rows, max(1, _rows_at_once(packed, routed) // grid.cols))  # rows of regions at a time
@@ -76,13 +69,17 @@ def add_attention_(
     for here, mixed in zip(chunks, _attended(packed, routed, mask, scale, chunks), strict=True):
         image, first = divmod(here.start, grid.regions)
         top = first // grid.cols * grid.region_h
-        # (n, T, M, D) -> (n / cols, cols, h, w, C) -> (n / cols * h, cols * w, C)
-        cut = mixed.reshape(-1, grid.cols, grid.region_h, grid.region_w, total.shape[3])
-        strip = cut.transpose(1, 2).reshape(-1, grid.cols * grid.region_w, total.shape[3])
-        total[image, top : top + len(strip)] += strip[: max(grid.height - top, 0), : grid.width]
+        # (n, T, M, D) -> (n / cols, h, cols, w, C)
+        cut = mixed.reshape(-1, grid.cols, grid.region_h, grid.region_w, total.shape[3]).transpose(1, 2)
+        strip = total[image, top : top + len(cut) * grid.region_h]  # (at most n / cols * h, W, C)
+        if grid.is_padded:
+            strip += cut.reshape(-1, grid.cols * grid.region_w, total.shape[3])[: len(strip), : grid.width]
+        else:
+            strip.view(cut.shape).add_(cut)
 
 
 def _rows_at_once(packed: Tensor, routed: Tensor, chunk_bytes: int | None = None) -> int:
+    """How many rows to work on, so that the keys and values they look at take no more than ``chunk_bytes``."""
     a_row = routed.shape[1] * packed[0, :, 1:].numel() * packed.element_size()
     budget = CHUNK_BYTES_PER_THREAD * torch.get_num_threads() if chunk_bytes is None else chunk_bytes
     return max(1, budget // max(a_row, 1))
@@ -119,25 +116,25 @@ class _RoutedRows(torch.autograd.Function):
             parts.append(mixed.transpose(1, 2).to(packed.dtype))
             sums.append(logsumexp)
         out = torch.cat(parts)
-        ctx.save_for_backward(packed, places, bias, out, *sums)
+        ctx.save_for_backward(packed, places, bias, out, torch.cat(sums))
         ctx.scale, ctx.step = scale, step
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        packed, places, bias, out, *sums = ctx.saved_tensors
+        # Torch's operator below has no derivative and says so where a second one is asked for
+        packed, places, bias, out, sums = ctx.saved_tensors
         differentiate = getattr(torch.ops.aten, _BACKWARD)
         heads, grad = _by_head(packed), grad.contiguous()
         # Keys and values gather sums over many regions: not in half precision
         gathered = _wide(torch.zeros_like(heads))
         result = torch.empty_like(packed)
-        for here, logsumexp in zip(_chunks(len(packed), ctx.step), sums, strict=True):
+        for here in _chunks(len(packed), ctx.step):
             queries, mixed, grad_here = (_wide(x).transpose(1, 2) for x in (packed[here, :, 0], out[here], grad[here]))
             keys, values = map(_wide, _near(heads, places[here], packed.shape[4]))
             bias_here = None if bias is None else bias[here]
             grad_queries, *grad_near = differentiate(
-                grad_here, queries, keys, values, mixed, logsumexp, 0.0, False, attn_mask=bias_here, scale=ctx.scale
+                grad_here, queries, keys, values, mixed, sums[here], 0.0, False, attn_mask=bias_here, scale=ctx.scale
             )
             result[here, :, 0] = grad_queries.transpose(1, 2)
             # twice (n, M, topk*T, D) -> (n*2*M*topk, T*D), as the places count
@@ -156,7 +153,7 @@ def _by_head(packed: Tensor) -> Tensor:
 
 def _places_by_head(routed: Tensor, heads: int) -> Tensor:
     """Where :func:`_by_head` puts the keys and values that each row looks at: (rows, topk) -> (rows, 2*M, topk)."""
-    return routed[:, None] * (2 * heads) + torch.arange(2 * heads)[:, None]
+    return routed[:, None] * (2 * heads) + torch.arange(2 * heads, device=routed.device)[:, None]
 
 
 def _near(heads: Tensor, places: Tensor, width: int, room: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -175,7 +172,7 @@ def _wide(x: Tensor) -> Tensor:
 
 def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """A mask as what is added to the logits."""
-    return torch.zeros(mask.shape, dtype=dtype).masked_fill_(~mask, float("-inf"))
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, float("-inf"))
 
 
 def _chunks(rows: int, step: int) -> list[slice]:

@@ -16,11 +16,13 @@ import torch
 import triton
 from torch import Tensor
 
-from models.attention.ops.regions import RegionGrid
+from models.attention.ops.regions import RegionGrid, ceil_div
 from models.attention.ops.triton_kernels import attend_kernel, grad_keys_values_kernel, grad_queries_kernel
 
 _MOST_TOKENS, _LEAST_TOKENS = 64, 16  # of a tile; tensor cores multiply nothing smaller than 16
-_REGISTERS = 2**14  # tokens x numbers x (bytes each)^2 of a tile that the registers of a program hold
+# Tokens x numbers x (bytes each)^2 of a tile that the registers of a program hold. Squared, as float32 products in full
+# precision, which tensor cores do not make, take twice the registers besides
+_REGISTERS = 2**14
 _WALKED_TOKENS = 32  # at a time; half of it for heads of more than 256 bytes
 _WARPS = 4
 _LOG2_E = 1 / math.log(2)
@@ -116,24 +118,12 @@ def lookers_of(routed: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @_attend.register_fake
-def _shapes(
-    qkv: Tensor, routed: Tensor, region: list[int], num_heads: int, scale: float, masked: bool
-) -> tuple[Tensor, Tensor]:
+def _shapes(qkv: Tensor, routed: Tensor, region: list[int], num_heads: int, *_: Any) -> tuple[Tensor, Tensor]:
     return _like_result(qkv, num_heads)
 
 
 @_attend_backward.register_fake
-def _backward_shapes(
-    grad: Tensor,
-    qkv: Tensor,
-    routed: Tensor,
-    out: Tensor,
-    sums: Tensor,
-    region: list[int],
-    num_heads: int,
-    scale: float,
-    masked: bool,
-) -> Tensor:
+def _backward_shapes(grad: Tensor, qkv: Tensor, *_: Any) -> Tensor:
     return qkv.new_empty(qkv.shape)
 
 
@@ -160,13 +150,13 @@ def _like_result(qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor]:
 def _tiling(qkv: Tensor, num_heads: int, walked: int, masked: bool) -> dict[str, Any]:
     """Sizes of a program's tiles: tokens it owns, tokens that it walks at a time, and what else is known beforehand."""
     head, size = qkv.shape[2] // (3 * num_heads), qkv.element_size()
-    block_d = max(_LEAST_TOKENS, _power_of_two(head))
+    block_d = max(_LEAST_TOKENS, triton.next_power_of_2(head))
     walk = _WALKED_TOKENS if block_d * size <= 256 else _WALKED_TOKENS // 2
     return {
         "HEAD": head,
         "BLOCK_D": block_d,
         "OWN": _tile_of(qkv.shape[1], most=_REGISTERS // (block_d * size**2)),
-        "WALK": max(_LEAST_TOKENS, min(walk, _power_of_two(walked))),
+        "WALK": max(_LEAST_TOKENS, min(walk, triton.next_power_of_2(walked))),
         "MASKED": masked,
         "PRECISION": _precision(qkv.dtype),
         "num_warps": _WARPS,
@@ -178,7 +168,7 @@ def _tiling(qkv: Tensor, num_heads: int, walked: int, masked: bool) -> dict[str,
 def _tile_of(tokens: int, most: int) -> int:
     """Tokens that a program owns: as many as can be, unless the last program of a region would idle for it."""
     sizes = [size for size in (64, 32, 16) if size <= max(_LEAST_TOKENS, min(most, _MOST_TOKENS))]
-    computed = {size: -(-tokens // size) * size for size in sizes}
+    computed = {size: ceil_div(tokens, size) * size for size in sizes}
     return next(size for size in sizes if computed[size] <= 1.2 * min(computed.values()))
 
 
@@ -189,9 +179,4 @@ def _precision(dtype: torch.dtype) -> str:
 
 
 def _programs(rows: int, tokens: int, num_heads: int, tiling: dict[str, Any]) -> int:
-    return rows * num_heads * -(-tokens // tiling["OWN"])
-
-
-def _power_of_two(value: int) -> int:
-    """The smallest power of two that is not below a number."""
-    return 1 << (value - 1).bit_length()
+    return rows * num_heads * ceil_div(tokens, tiling["OWN"])

@@ -21,11 +21,16 @@ import triton.language as tl
 #   the result and its gradient: rows x tokens x heads x HEAD
 #   softmax sums and deltas: rows x heads x tokens, float32
 # Logits are in units of log2(e), as powers of two are what the hardware has.
+# Pointers to where a token's row begins are vectors, one for each token, as walked tokens lie in several rows; for a
+# program's own tokens, which lie in one, `token * 0` makes a vector of it.
 
 
 @triton.jit
 def _load_tokens(start, token, step, head_width: tl.constexpr, wanted, BLOCK_D: tl.constexpr):
-    """Read (n, BLOCK_D) numbers of n tokens, each ``step`` numbers after the other; zeros where not ``wanted``."""
+    """Read (n, BLOCK_D) numbers of n tokens; zeros where not ``wanted``.
+
+    Token t of a row is ``step * t`` numbers behind the pointer to its row in ``start`` (n,).
+    """
     d = tl.arange(0, BLOCK_D)
     return tl.load(
         start[:, None] + (token * step)[:, None] + d[None, :], wanted[:, None] & (d < head_width)[None, :], 0
