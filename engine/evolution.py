@@ -32,7 +32,7 @@ from utils.errors import ConfigError, OptionError, TrainingError
 from utils.genetics import LIMITS, Genes, misfits, population_size
 from utils.log import LOGGER, at_level
 from utils.paths import PROJECT_ROOT, increment_path
-from utils.wording import counted
+from utils.wording import counted, duration
 from utils.yaml_io import yaml_load
 
 EVOLVE_PROJECT = "runs/evolve"  # instead of the default of --project
@@ -151,7 +151,7 @@ class Evolution:
 
     def _report(self, done: Individual) -> None:
         best, left = self.population.best, self.population.trainings - len(self.population.trained)
-        rest = f"; about {_duration(left * sum(self._spent) / len(self._spent))} to go" if left else ""
+        rest = f"; about {duration(left * sum(self._spent) / len(self._spent))} to go" if left else ""
         LOGGER.info(f"mAP50 {done.fitness:.4g}, best so far {best.fitness:.4g} (training {best.number}){rest}")
 
     def _refuse_failure(self) -> None:
@@ -227,11 +227,3 @@ def _resume(asked: TrainOptions) -> tuple[Search, TrainOptions, EvolutionFolder]
     search.options |= {name: getattr(options, name) for name in asked.given & CHANGEABLE}
     search.population.trainings = options.evolve
     return search, options, EvolutionFolder(file.parent)
-
-
-def _duration(seconds: float) -> str:
-    """A time as a person would say it."""
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 1.5 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

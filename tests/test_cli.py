@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import run_command
+from engine.options.ablate import AblateOptions
 from engine.options.benchmark import AttentionBenchmarkOptions
 from engine.options.detect import DetectOptions
 from engine.options.train import TrainOptions
@@ -38,11 +39,17 @@ DETECT = """--weights=['yolov5s.pt'] --source=data/images --data= --imgsz=[640] 
 BENCHMARK_ATTENTION = """--sizes=[320,640,960,1280] --imgsz=[320,640,960,1280] --levels=['P3','P4','P5'] --batch-size=1
 --repeats=20 --seconds=6.0 --max-gflops=400.0 --device= --threads=2 --precision= --quick=False --docs=
 --project=runs/benchmark --name=attention --exist-ok=False"""
+ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --resume=False --data=data/shapes.yaml
+--weights= --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100 --batch-size=16 --imgsz=640 --img=640 --img-size=640
+--optimizer=None --nbs=None --cos-lr=False --label-smoothing=0.0 --rect=False --quad=False --multi-scale=False
+--image-weights=False --single-cls=False --noautoanchor=False --noval=False --amp=True --no-amp=True --bf16=False
+--cache=None --device= --workers=8 --project=runs/ablate --name=exp --exist-ok=False"""
 FLAGS = [
     (TrainOptions, TRAIN),
     (ValOptions, VAL),
     (DetectOptions, DETECT),
     (AttentionBenchmarkOptions, BENCHMARK_ATTENTION),
+    (AblateOptions, ABLATE),
 ]
 
 
@@ -68,6 +75,7 @@ def test_flags_and_defaults_are_frozen(options, frozen):
         (["detect.py"], "--weights"),
         (["benchmark.py"], "attention"),
         (["benchmark.py", "attention"], "--max-gflops"),
+        (["ablate.py"], "--variants"),
     ],
 )
 def test_help_does_not_wait_for_torch(words, flag):
@@ -94,6 +102,7 @@ def test_help_does_not_wait_for_torch(words, flag):
         (["train.py", "--resume"], "--resume"),
         (["train.py", "--cfg", "yolov5n.yaml", "--weights", "", "--device", "7"], "--device cpu"),
         (["val.py", "--weights", "nowhere.pt"], "nowhere.pt"),
+        (["ablate.py", "--variants", "no-such-model.yaml"], "no-such-model.yaml"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_2(arguments, expected, tmp_path):
@@ -146,5 +155,5 @@ def test_several_processes_that_cannot_find_each_other(tmp_path):
 
 
 def test_scripts_stay_small():
-    for script in ("train.py", "val.py", "detect.py", "benchmark.py"):
+    for script in ("train.py", "val.py", "detect.py", "benchmark.py", "ablate.py"):
         assert len((ROOT / script).read_text().splitlines()) < 150

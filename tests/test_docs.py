@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from engine.options.ablate import TRAINING_FLAGS, AblateOptions
 from engine.options.benchmark import AttentionBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
 
 ROOT = Path(__file__).resolve().parent.parent
+AS_IN_TRAIN = {AblateOptions.flag_of(name) for name in TRAINING_FLAGS} | {"--img", "--img-size", "--no-amp"}
 TABLES = [
     ("training.md", "Flags of train.py", TrainOptions, {"--img", "--img-size", "--no-amp", "--no-deterministic"}),
     ("training.md", "Flags of val.py", ValOptions, {"--img", "--img-size"}),
+    ("ablation.md", "Flags of ablate.py", AblateOptions, AS_IN_TRAIN),
     ("benchmarks.md", "Flags of benchmark.py attention", AttentionBenchmarkOptions, {"--imgsz"}),
 ]
 

@@ -31,3 +31,11 @@ def describe_speed(milliseconds: Sequence[float], shape: Sequence[int]) -> str:
         f"Speed: {prepare:.1f} ms to prepare an image, {infer:.1f} ms in the network, {suppress:.1f} ms for NMS; "
         f"batches of {batch}, {height}x{width} px"
     )
+
+
+def duration(seconds: float) -> str:
+    """A time as a person would say it: ``40 s``, ``2.5 min``, ``3.0 h``."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 1.5 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"

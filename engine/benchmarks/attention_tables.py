@@ -5,19 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-import textwrap
 from collections.abc import Iterable, Sequence
 
 from engine.benchmarks.attention_cases import FULL, LEVELS, REFERENCE
 from engine.benchmarks.attention_costs import TOPK, growth_exponent
 from engine.benchmarks.attention_versus import LARGE_SHAPE, Comparison
 from engine.benchmarks.attention_work import Row, Settings
+from utils.markdown import paragraph, table
 
 _MIB = 2**20
 _COLUMNS = ("level", "image_px", "tokens", "channels", "attention", "parameters", "flops_projections", "flops_local",
             "flops_attention", "flops_choosing", "flops_formula", "flops_counted", "forward_s", "training_s",
             "peak_bytes", "left_out")  # fmt: skip
-_WIDTH = 120  # characters a line of text, as in the other pages
 _HEAD = """Measured on {machine}; {dtype}, batch {batch}, eval mode, with
 
 ```bash
@@ -65,7 +64,7 @@ def report(
     """
     dtype = str(settings.dtype).removeprefix("torch.")
     head = _HEAD.format(machine=machine, dtype=dtype, batch=settings.batch, command=command)
-    parts = [head, _filled(_MEASURES_NOTE)]
+    parts = [head, paragraph(_MEASURES_NOTE)]
     parts += ["### The layer against its formula written plainly\n", _versus_table(comparisons, settings)]
     shown = [level for level in LEVELS if any(row.place.level == level for row in rows)]
     if shown:
@@ -108,7 +107,7 @@ def _versus_table(comparisons: Sequence[Comparison], settings: Settings) -> str:
             cells += [_pair_ms(pair), "-" if pair is None else f"{pair[0] / pair[1]:.2f}"]
         cells += [f"{one.peak[0] / _MIB:.0f} -> {one.peak[1] / _MIB:.0f}", f"{one.peak[1] / one.peak[0]:.2f}"]
         lines.append(cells)
-    return _table(titles, lines, left=2) + "\n" + _versus_summary(comparisons, settings.device.type == "cuda")
+    return table(titles, lines, left=2) + "\n" + _versus_summary(comparisons, settings.device.type == "cuda")
 
 
 def _versus_summary(comparisons: Sequence[Comparison], cuda: bool) -> str:
@@ -138,7 +137,7 @@ def _versus_summary(comparisons: Sequence[Comparison], cuda: bool) -> str:
             " `scaled_dot_product_attention` with as many keys for each query, all queries of an image sharing them"
             f" (goal: at most 1.5; {_pair_ms(last.dense_forward)} and {_pair_ms(last.dense_training)} ms)."
         )
-    return _filled(text)
+    return paragraph(text)
 
 
 def _growth(rows: Sequence[Row], level: str) -> str:
@@ -151,8 +150,8 @@ def _growth(rows: Sequence[Row], level: str) -> str:
         fits = [_fit(own, values) for values in zip(*figures, strict=True)]
         lines.append([name, f"{own[0].limit:.3g}", *(_number(fit, ".2f") for fit in fits)])
     sizes = ", ".join(str(size) for size in sorted({row.place.size for row in here}))
-    note = _filled(_GROWTH_NOTE.format(level=level, sizes=sizes))
-    return "\n".join([note, _table(titles, lines, left=1), _filled(_GROWTH_SAID)])
+    note = paragraph(_GROWTH_NOTE.format(level=level, sizes=sizes))
+    return "\n".join([note, table(titles, lines, left=1), paragraph(_GROWTH_SAID)])
 
 
 def _fit(rows: Sequence[Row], values: Sequence[float | None]) -> float | None:
@@ -168,7 +167,7 @@ def _levels_note(rows: Sequence[Row], shown: Sequence[str], usual: str) -> str:
         f"{', '.join(str(place.growing_n_win) for place in here)} ({name})" for name, here in places.items()
     )
     note = _LEVELS_NOTE.format(levels=levels, topk=TOPK, regions=regions, growing=growing, usual=usual)
-    return _filled(note)
+    return paragraph(note)
 
 
 def _cost_table(rows: Sequence[Row]) -> str:
@@ -189,7 +188,7 @@ def _cost_table(rows: Sequence[Row]) -> str:
             *(_number(_times(base.training, row.training), ".2f") for base in bases),
             _number(row.peak and row.peak / _MIB, ".1f"),
         ])  # fmt: skip
-    return _table(titles, lines, left=2)
+    return table(titles, lines, left=2)
 
 
 def _of(rows: Sequence[Row], row: Row, name: str) -> Row:
@@ -203,12 +202,7 @@ def _times(base: float | None, own: float | None) -> float | None:
 
 def _left_out(rows: Sequence[Row]) -> str:
     reasons = [f"{row.name} at {row.place.size} px: {row.left_out}" for row in rows if row.left_out]
-    return _filled(f"Left out: {'; '.join(reasons)}.") if reasons else ""
-
-
-def _filled(text: str) -> str:
-    """A paragraph in lines of the usual width."""
-    return textwrap.fill(" ".join(text.split()), _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
+    return paragraph(f"Left out: {'; '.join(reasons)}.") if reasons else ""
 
 
 def _pair_ms(pair: tuple[float, float] | None) -> str:
@@ -225,9 +219,3 @@ def _ms(seconds: float | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _table(titles: Sequence[str], lines: Sequence[Sequence[object]], left: int) -> str:
-    """A Markdown table; the first ``left`` columns hold words, the others numbers."""
-    rule = ["---"] * left + ["---:"] * (len(titles) - left)
-    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in (titles, rule, *lines))

@@ -44,6 +44,13 @@ def interleaved(runs: Mapping[Name, Callable[[], object]], device: torch.device,
     Returns:
         Seconds of each, the median of its rounds, in the order of ``runs``.
     """
+    return {name: statistics.median(taken) for name, taken in interleaved_rounds(runs, device, rounds).items()}
+
+
+def interleaved_rounds(
+    runs: Mapping[Name, Callable[[], object]], device: torch.device, rounds: Rounds
+) -> dict[Name, list[float]]:
+    """Seconds of every round of each, in the order of ``runs``; arguments as of :func:`interleaved`."""
     names = list(runs)
     seconds: dict[Name, list[float]] = {name: [] for name in names}
     begun = time.perf_counter()
@@ -52,7 +59,7 @@ def interleaved(runs: Mapping[Name, Callable[[], object]], device: torch.device,
             break
         for name in names if number % 2 == 0 else reversed(names):
             seconds[name].append(_seconds_of(runs[name], device))
-    return {name: statistics.median(taken) for name, taken in seconds.items()}
+    return seconds
 
 
 def _seconds_of(run: Callable[[], object], device: torch.device) -> float:

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import numbers
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +144,23 @@ class Options:
     def flag_of(cls, name: str) -> str:
         """The flag of a field, such as ``--batch-size``."""
         return next(_flag_names(field)[0] for field in dataclasses.fields(cls) if field.name == name)
+
+    def command_line(self, *words: str) -> str:
+        """The command that has these options, as one would type it.
+
+        Args:
+            *words: what it begins with, such as ``python``, ``train.py``.
+        """
+        typed = list(words)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value == _default_of(field):
+                continue
+            name = _flag_names(field)[0]
+            typed.append(name.replace("--", "--no-", 1) if value is False else name)
+            if not isinstance(value, bool):
+                typed += [str(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
+        return shlex.join(typed)
 
     def to_dict(self) -> dict[str, Any]:
         """All options by name, for ``opt.yaml`` and checkpoints."""

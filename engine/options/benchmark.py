@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from engine.options.base import Options, flag
 
@@ -52,13 +51,4 @@ class AttentionBenchmarkOptions(Options):
 
     def command(self) -> str:
         """The command line that has these options."""
-        words = ["python", "benchmark.py", "attention"]
-        usual = type(self)()
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value == getattr(usual, field.name):
-                continue
-            words.append(self.flag_of(field.name))
-            if value is not True:
-                words += [str(one) for one in (value if isinstance(value, list) else [value])]
-        return shlex.join(words)
+        return self.command_line("python", "benchmark.py", "attention")
