@@ -51,6 +51,9 @@ class ModelConfig:
         anchors: one tuple of (w, h, w, h, ...) in pixels per level, or a whole number: that many per level, yet to
             be found.
         activation: text of the default activation, None for SiLU.
+        block_activation: the same for the blocks with one of their own, BottleneckCSP and MixConv2d.
+        bn_eps: of every batch norm.
+        bn_momentum: of every batch norm.
     """
 
     name: str
@@ -63,6 +66,9 @@ class ModelConfig:
     ch: int
     inplace: bool
     rows: tuple[Row, ...]
+    block_activation: str | None = None
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.03
 
     @property
     def anchors_per_level(self) -> int:
@@ -96,12 +102,6 @@ def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelC
             raise ConfigError(f"{name}: `{key}` must be a list of [from, number, module, args] rows")
     nc = _whole(content.get("nc", 80), f"{name}: nc", low=1)
     anchors = _parse_anchors(content.get("anchors"), f"{name}: anchors")
-    activation = content.get("activation")
-    if activation is not None:
-        try:
-            parse_activation(str(activation))
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error}") from error
     names = {"nc": nc, "anchors": anchors}
     raw_rows = [("backbone", row) for row in content["backbone"]] + [("head", row) for row in content["head"]]
     rows = []
@@ -115,10 +115,13 @@ def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelC
         width_multiple=_positive(content.get("width_multiple", 1.0), f"{name}: width_multiple"),
         channel_multiple=_whole(content.get("channel_multiple") or 8, f"{name}: channel_multiple", low=1),
         anchors=anchors,
-        activation=None if activation is None else str(activation),
+        activation=_activation(content.get("activation"), name),
         ch=_whole(content.get("ch", 3), f"{name}: ch", low=1),
         inplace=bool(content.get("inplace", True)),
         rows=tuple(rows),
+        block_activation=_activation(content.get("block_activation"), name),
+        bn_eps=_positive(content.get("bn_eps", ModelConfig.bn_eps), f"{name}: bn_eps"),
+        bn_momentum=_positive(content.get("bn_momentum", ModelConfig.bn_momentum), f"{name}: bn_momentum"),
     )
 
 
@@ -190,6 +193,17 @@ def _number_or_activation(text: str, where: str) -> float | int | nn.Module:
             f"{where}: cannot use {_shorten(text)} as an argument; allowed are numbers, True, False, None, nc, "
             f"anchors, {', '.join(sorted(_TEXTS))} and activations such as nn.SiLU()"
         ) from error
+
+
+def _activation(value: Any, where: str) -> str | None:
+    """The text of an activation that can be built."""
+    if value is None:
+        return None
+    try:
+        parse_activation(str(value))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return str(value)
 
 
 def _parse_anchors(value: Any, where: str) -> int | tuple[tuple[float, ...], ...]:

@@ -1,0 +1,186 @@
+"""Checkpoints that YOLOv5 itself has written: pickled networks, read as data and described in this project's words.
+
+Such a file holds its network as a tree of objects. Their tensors, in the order of a state dict, and the YAML kept with
+them are enough to build the network here; what only the objects tell (activations, the norms' settings) is written
+into that YAML. The result is compared with the tree, layer by layer, so that nothing is computed differently unnoticed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.pickled_network import PickledNetwork, find_networks, own_classes
+from models.yolo import DetectionModel
+from utils.errors import CheckpointError, ConfigError, first_line
+from utils.pickle_reader import UnreadableError
+from utils.torch_file import TorchFile
+from utils.torch_records import as_plain
+
+_SHOWN = 3  # names of tensors in a message
+
+
+@dataclass(frozen=True)
+class UpstreamFile:
+    """What a checkpoint of YOLOv5 says, as plain data; the names are those of :class:`models.checkpoint.Checkpoint`."""
+
+    yaml: dict[str, Any]
+    names: dict[int, str]
+    nc: int
+    stride: list[float]
+    hyp: dict[str, Any] | None
+    model: dict[str, torch.Tensor]
+    ema: dict[str, torch.Tensor] | None
+    epoch: int
+    best_fitness: float | None
+    updates: int | None
+    opt: dict[str, Any]
+    git: dict[str, Any] | None
+    date: str | None
+
+
+def read_upstream(path: str | Path) -> UpstreamFile | None:
+    """Read a file that YOLOv5 has written; nothing in it can run code.
+
+    Args:
+        path: the file, in either of PyTorch's two forms.
+
+    Returns:
+        Its content, or None when the file holds no network as objects.
+
+    Raises:
+        CheckpointError: when it is damaged, asks for objects that no such file needs, or describes a network that
+            cannot be built here as it was.
+    """
+    source = Path(path)
+    with TorchFile(source, own_classes()) as file:
+        try:
+            networks = find_networks(file.content)
+            if "model" not in networks:
+                return None
+            return _read(file, networks)
+        except UnreadableError as error:
+            raise CheckpointError(f"{source}: {first_line(error)}") from error
+
+
+def _read(file: TorchFile, networks: Mapping[str, PickledNetwork]) -> UpstreamFile:
+    content = file.content if isinstance(file.content, dict) else {}
+    network = networks["model"]
+    config = {**network.yaml, "yaml_file": f"{file.path.name} (its yaml)"}
+    twin = _build(config, network, file.path)
+    _compare(twin, network, file.path)
+    names = network.names or {index: str(index) for index in range(twin.nc)}
+    if len(names) != twin.nc:
+        raise UnreadableError(f"has {len(names)} class names for {twin.nc} classes")
+    settings = as_plain({key: content.get(key) for key in ("epoch", "best_fitness", "opt", "git", "date")})
+    average = networks.get("ema")
+    return UpstreamFile(
+        yaml=config,
+        names=names,
+        nc=twin.nc,
+        stride=[float(stride) for stride in twin.stride],
+        hyp=network.hyp,
+        model=_tensors(file, network, twin),
+        ema=None if average is None else _tensors(file, average, twin),
+        epoch=_number(settings["epoch"], int, -1),
+        best_fitness=_number(settings["best_fitness"], float, None),
+        updates=_number(as_plain(_updates(content)), int, None),
+        opt=settings["opt"] if isinstance(settings["opt"], dict) else {},
+        git=settings["git"] if isinstance(settings["git"], dict) else None,
+        date=settings["date"] if isinstance(settings["date"], str) else None,
+    )
+
+
+def _updates(content: Mapping[str, Any]) -> Any:
+    """Steps of the moving average; for a while they were kept beside it in a tuple."""
+    average = content.get("ema")
+    return average[1] if type(average) is tuple and len(average) == 2 else content.get("updates")
+
+
+def _number(value: Any, kind: type, otherwise: Any) -> Any:
+    """A number, also out of a list of one, as NumPy's arrays of one value arrive here."""
+    while isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return otherwise
+    return kind(value)
+
+
+def _build(config: Mapping[str, Any], network: PickledNetwork, path: Path) -> DetectionModel:
+    """The network that the YAML describes, without values."""
+    _check_length(config, network)
+    try:
+        with torch.device("meta"):
+            return DetectionModel(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its network cannot be built here: {first_line(error, 400)}") from error
+
+
+def _check_length(config: Mapping[str, Any], network: PickledNetwork) -> None:
+    """Refuse a YAML that asks for more layers than the file has objects: building them could take hours."""
+    rows = [row for key in ("backbone", "head") if isinstance(config.get(key), list) for row in config[key]]
+    counts = [row[1] for row in rows if isinstance(row, list) and len(row) > 1 and isinstance(row[1], int)]
+    depth = config.get("depth_multiple", 1.0)
+    wanted = sum(max(count * depth, 1) for count in counts) if isinstance(depth, (int, float)) else len(rows)
+    if wanted > len(network.modules):
+        raise UnreadableError(f"its yaml asks for {wanted:,.0f} layers, the file has {len(network.modules):,}")
+
+
+def _compare(twin: DetectionModel, network: PickledNetwork, path: Path) -> None:
+    """Make sure that the network built from the YAML computes what the file's objects do.
+
+    Raises:
+        CheckpointError: naming what differs.
+    """
+    built = {name: tuple(tensor.shape) for name, tensor in twin.state_dict().items()}
+    held = {name: record.size for name, record in network.tensors.items()}
+    differing = [name for name in {**built, **held} if built.get(name) != held.get(name)]
+    if differing:
+        first = ", ".join(f"{name} {held.get(name, 'missing')}" for name in differing[:_SHOWN])
+        fused = not any(name.endswith(".bn.weight") for name in held)
+        hint = "; its norms were folded into the convolutions: use the file from before" if fused else ""
+        raise CheckpointError(f"{path}: {len(differing)} tensors do not fit the file's own yaml: {first}{hint}")
+    for name, found, wanted in _differences(twin, network):
+        raise CheckpointError(
+            f"{path}: {name} is {found}, but its yaml builds {wanted}: it would compute another thing"
+        )
+
+
+def _differences(twin: DetectionModel, network: PickledNetwork) -> Iterator[tuple[str, str, str]]:
+    """Modules whose settings differ: name, what the file has, what was built."""
+    for name, module in twin.named_modules():
+        record = network.modules.get(name)
+        for setting in _SETTINGS.get(type(module), ()):
+            wanted = getattr(module, setting)
+            found = wanted if record is None else record.state.get(setting, wanted)
+            if _as_pair(found) != _as_pair(wanted):
+                yield f"{name}.{setting}", f"{found!r:.60}", f"{wanted!r:.60}"
+
+
+def _as_pair(value: Any) -> Any:
+    """Sides of one length are often given as one number, and numbers as either kind."""
+    if isinstance(value, (list, tuple)):
+        return tuple(value) if len(set(value)) > 1 else float(value[0]) if value else ()
+    return float(value) if isinstance(value, (int, float)) else value
+
+
+# What a layer's result depends on beside its tensors and its class.
+_SETTINGS: dict[type, tuple[str, ...]] = {
+    nn.Conv2d: ("stride", "padding", "dilation", "groups", "padding_mode"),
+    nn.BatchNorm2d: ("eps", "momentum"),
+    nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
+    nn.Upsample: ("size", "scale_factor", "mode"),
+    nn.ConvTranspose2d: ("stride", "padding", "output_padding", "groups", "dilation"),
+    nn.MultiheadAttention: ("num_heads",),
+}
+
+
+def _tensors(file: TorchFile, network: PickledNetwork, twin: DetectionModel) -> dict[str, torch.Tensor]:
+    """The state dict of a network, in the order and with the names of the one built."""
+    return {name: file.tensor(network.tensors[name]) for name in twin.state_dict()}
