@@ -79,11 +79,14 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     source = Path(path)
     upstream = read_upstream(source)
-    return _checked(load_plain(source), source) if upstream is None else _adopted(upstream)
+    return _checked(load_plain(source), source) if upstream is None else adopt(upstream)
 
 
-def _adopted(file: UpstreamFile) -> Checkpoint:
-    """What YOLOv5 wrote, in this project's form. Its optimizer stays behind: exact resuming needs more than that."""
+def adopt(file: UpstreamFile) -> Checkpoint:
+    """What YOLOv5 wrote as a checkpoint of this project.
+
+    Its optimizer stays behind: going on exactly needs more, so such a file starts a training but resumes none.
+    """
     content = {name: getattr(file, name) for name in file.__dataclass_fields__}
     meta = ModelMeta(**{name: content.pop(name) for name in ModelMeta.__dataclass_fields__})
     return Checkpoint(meta=meta, **content)

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+import models.builder  # noqa: F401 - registers every layer
 from models.config import ModelConfig
 from models.layers.activations import ACTIVATIONS
 from models.registry import registered_layers
@@ -16,6 +17,7 @@ from utils.torch_records import NAMESPACE, TensorRecord, as_plain
 
 _HOMES = ("models.yolo", "models.common", "models.experimental")  # where YOLOv5's blocks have lived over the years
 _NETWORKS = ("DetectionModel", "Model")  # the second up to v6.1
+_NORMS = ("BatchNorm2d", "SyncBatchNorm")
 _WRAPPERS = ("DataParallel", "DistributedDataParallel")
 _OWN_ACTIVATIONS = ("SiLU", "Hardswish", "Mish")  # of early versions, in utils.activations
 _BLOCKS_WITH_ACTIVATION = ("BottleneckCSP", "MixConv2d")  # beside those of their convolutions
@@ -66,7 +68,7 @@ def _network_in(value: Any) -> PickledNetwork | None:
         value = value[0]
     for _ in _WRAPPERS:
         if isinstance(value, Record) and _class_name(value) in _WRAPPERS:
-            value = value.state.get("_modules", {}).get("module")
+            value = _part(value, "_modules").get("module")
     if not isinstance(value, Record) or value.type == NAMESPACE:
         return None
     if _class_name(value) not in _NETWORKS:
@@ -140,7 +142,7 @@ class PickledNetwork:
             text = next((text for text in texts if text not in (None, "nn.Identity()")), "nn.SiLU()")
             if text != "nn.SiLU()" or (holders and key in self._state["yaml"]):
                 entries[key] = text
-        norms = [record.state for record in self.modules.values() if _class_name(record) == "BatchNorm2d"]
+        norms = [record.state for record in self.modules.values() if _class_name(record) in _NORMS]
         for key, setting in (("bn_eps", "eps"), ("bn_momentum", "momentum")):
             value = norms[0].get(setting) if norms else None
             if isinstance(value, float) and value != getattr(ModelConfig, key):
@@ -178,10 +180,11 @@ def _part(record: Record, key: str) -> Mapping[str, Any]:
 
 def _own_tensors(record: Record) -> Iterator[tuple[str, TensorRecord]]:
     """Tensors of a module itself that belong to its state dict."""
-    passing = record.state.get("_non_persistent_buffers_set") or ()
+    passing = record.state.get("_non_persistent_buffers_set")
+    left_out = {*_LEFT_OUT, *passing} if isinstance(passing, set) else _LEFT_OUT
     kept = {**_part(record, "_parameters"), **_part(record, "_buffers")}
     for key, tensor in kept.items():
-        if isinstance(tensor, TensorRecord) and key not in passing and key not in _LEFT_OUT:
+        if isinstance(tensor, TensorRecord) and key not in left_out:
             yield key, tensor
 
 

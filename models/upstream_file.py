@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.pickled_network import PickledNetwork, find_networks, own_classes
+from models.layers.conv import CrossConv, DWConvTranspose2d
+from models.layers.csp import Bottleneck
+from models.pickled_network import PickledNetwork, activation_text, find_networks, own_classes
 from models.yolo import DetectionModel
 from utils.errors import CheckpointError, ConfigError, first_line
 from utils.pickle_reader import UnreadableError
@@ -72,7 +74,7 @@ def read_upstream(path: str | Path) -> UpstreamFile | None:
 def _read(file: TorchFile, networks: Mapping[str, PickledNetwork]) -> UpstreamFile:
     content = file.content if isinstance(file.content, dict) else {}
     network = networks["model"]
-    config = {**network.yaml, "yaml_file": f"{file.path.name} (its yaml)"}
+    config = {**network.yaml, "yaml_file": f"{file.path.stem}.yaml"}
     twin = _build(config, network, file.path)
     _compare(twin, network, file.path)
     names = network.names or {index: str(index) for index in range(twin.nc)}
@@ -143,7 +145,7 @@ def _compare(twin: DetectionModel, network: PickledNetwork, path: Path) -> None:
     differing = [name for name in {**built, **held} if built.get(name) != held.get(name)]
     if differing:
         first = ", ".join(f"{name} {held.get(name, 'missing')}" for name in differing[:_SHOWN])
-        fused = not any(name.endswith(".bn.weight") for name in held)
+        fused = any(name.endswith(".conv.bias") for name in held)
         hint = "; its norms were folded into the convolutions: use the file from before" if fused else ""
         raise CheckpointError(f"{path}: {len(differing)} tensors do not fit the file's own yaml: {first}{hint}")
     for name, found, wanted in _differences(twin, network):
@@ -156,18 +158,24 @@ def _differences(twin: DetectionModel, network: PickledNetwork) -> Iterator[tupl
     """Modules whose settings differ: name, what the file has, what was built."""
     for name, module in twin.named_modules():
         record = network.modules.get(name)
-        for setting in _SETTINGS.get(type(module), ()):
+        if record is None:  # one without tensors, and of YOLOv5's own making: nothing that the blocks here need
+            continue
+        settings = ("f",) if name.startswith("model.") and name.count(".") == 1 else ()
+        for setting in (*_SETTINGS.get(type(module), ()), *settings):
             wanted = getattr(module, setting)
-            found = wanted if record is None else record.state.get(setting, wanted)
-            if _as_pair(found) != _as_pair(wanted):
+            found = as_plain(record.state.get(setting, wanted))
+            if _without_repeats(found) != _without_repeats(wanted):
                 yield f"{name}.{setting}", f"{found!r:.60}", f"{wanted!r:.60}"
+        texts = activation_text(record), activation_text(module)
+        if texts[0] != texts[1]:
+            yield name, texts[0] or record.type, texts[1] or type(module).__name__
 
 
-def _as_pair(value: Any) -> Any:
-    """Sides of one length are often given as one number, and numbers as either kind."""
-    if isinstance(value, (list, tuple)):
-        return tuple(value) if len(set(value)) > 1 else float(value[0]) if value else ()
-    return float(value) if isinstance(value, (int, float)) else value
+def _without_repeats(value: Any) -> Any:
+    """A setting so that the ways to write it compare equal: sides of one length are often given as one number."""
+    if isinstance(value, (list, tuple)) and value:
+        return value[0] if all(side == value[0] for side in value) else list(value)
+    return value
 
 
 # What a layer's result depends on beside its tensors and its class.
@@ -177,7 +185,10 @@ _SETTINGS: dict[type, tuple[str, ...]] = {
     nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
     nn.Upsample: ("size", "scale_factor", "mode"),
     nn.ConvTranspose2d: ("stride", "padding", "output_padding", "groups", "dilation"),
+    DWConvTranspose2d: ("stride", "padding", "output_padding", "groups", "dilation"),
     nn.MultiheadAttention: ("num_heads",),
+    Bottleneck: ("add",),
+    CrossConv: ("add",),
 }
 
 

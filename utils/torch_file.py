@@ -253,12 +253,12 @@ def _refusal(module: str, name: str) -> str:
         return f"asks for {full}: a file of the ultralytics package, not of YOLOv5, whose models differ"
     if module.split(".")[0] in ("models", "utils"):
         return (
-            f"asks for {full}, which is no part of a detection model of YOLOv5 that is known here; in the project that "
-            "made it, save model.state_dict() instead, and train from that"
+            f"asks for {full}, which this project does not have, so its network cannot be built here; of YOLOv5's "
+            "files, those of detection models with its own layers can be read"
         )
     return (
         f"asks for the Python object {full}, which no checkpoint of a detector needs; such a file could run code, so "
-        "nothing of it was used: get the weights from somebody you trust, as a state dict"
+        "nothing of it was used: get the weights from somebody you trust"
     )
 
 
