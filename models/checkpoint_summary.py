@@ -52,7 +52,7 @@ def _rows(content: Any, tensors: bool) -> list[Row]:
         kind, told = "YOLOv5's own: whole modules", networks["model"]
         names, yaml = told.names, told.yaml
     elif isinstance(meta, dict) and "format" in parts:
-        kind = f"this project's, format {parts['format']!r}"
+        kind = f"this project's, format {as_plain(parts['format'])}"
         names, yaml = as_plain(meta.get("names")), as_plain(meta.get("yaml"))
     else:
         kind, names, yaml = "plain data, no checkpoint of a detector", None, None

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-MOST_INSTRUCTIONS = 4_000_000  # a file with the largest YOLOv5, its average and its optimizer has 300,000
+MOST_INSTRUCTIONS = 1_000_000  # a file with yolov5x6, its average and its optimizer has 210,000
 _LARGEST_BITS = 128  # of a number; PyTorch's own go up to 77
 _SIMPLE = (str, bytes, int, float, bool, type(None))
 

@@ -19,7 +19,7 @@ import torch
 
 from utils.errors import CheckpointError, first_line
 from utils.pickle_reader import PickleReader, UnknownNameError, UnreadableError
-from utils.torch_records import Storage, TensorRecord, known_names, storage_of
+from utils.torch_records import MODULES, Storage, TensorRecord, as_plain, known_names, storage_of
 
 _ZIP_START = b"PK\x03\x04"
 _STREAM_START = 0x1950A86A20F9469CFC6C  # the number that PyTorch's older form begins with
@@ -36,6 +36,8 @@ class _Form(Protocol):
     content: Any
 
     def check_sums(self) -> None: ...
+
+    def require(self, storage: Storage) -> None: ...
 
     def values(self, storage: Storage) -> bytearray: ...
 
@@ -61,7 +63,9 @@ class TorchFile:
             self._stream = self.path.open("rb")
             self.is_archive = self._stream.read(len(_ZIP_START)) == _ZIP_START
             self._stream.seek(0)
-            self._form: _Form = (_Archive if self.is_archive else _Stream)(self._stream, known_names(modules))
+            form = _Archive if self.is_archive else _Stream
+            self._tensors: list[TensorRecord] = []
+            self._form: _Form = form(self._stream, known_names(modules, self._tensors))
         except OSError as error:
             self.close()
             raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -86,13 +90,18 @@ class TorchFile:
         if self._stream is not None:
             self._stream.close()
 
-    def check_sums(self) -> None:
-        """Read every part and compare it with its checksum, where there are some.
+    def check_all(self) -> None:
+        """Compare all that the file declares with what is there, for readers that trust it.
 
         Raises:
-            CheckpointError: naming the damaged part.
+            CheckpointError: when a part is damaged or missing, a tensor has more values than are stored, or values
+                are nested deeper than in any checkpoint.
         """
         try:
+            as_plain(self.content)
+            for record in self._tensors:
+                _require_own_values(record)
+                self._form.require(record.storage)
             self._form.check_sums()
         except (OSError, *_DAMAGED) as error:
             raise self._damaged(error) from error
@@ -103,21 +112,24 @@ class TorchFile:
         Raises:
             CheckpointError: when its values are not there, or it claims more values than are stored.
         """
-        if record.values > record.storage.count:
-            raise self._damaged(f"a tensor of size {record.size} has only {record.storage.count} values")
-        storage = record.storage
-        if storage not in self._flat:
-            try:
+        storage, dtype = record.storage, record.dtype
+        try:
+            _require_own_values(record)
+            if storage not in self._flat:
                 content = self._form.values(storage)
-            except (OSError, *_DAMAGED) as error:
-                raise self._damaged(error) from error
-            dtype = storage.dtype
-            self._flat[storage] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+                self._flat[storage] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+        except (OSError, *_DAMAGED) as error:
+            raise self._damaged(error) from error
         return self._flat[storage].as_strided(record.size, record.stride, record.offset)
 
-    def _damaged(self, error: BaseException | str) -> CheckpointError:
-        reason = error if isinstance(error, str) else first_line(error)
-        return CheckpointError(f"{self.path}: damaged, or no PyTorch file ({_printable(reason)})")
+    def _damaged(self, error: BaseException) -> CheckpointError:
+        return CheckpointError(f"{self.path}: damaged, or no PyTorch file ({_printable(first_line(error))})")
+
+
+def _require_own_values(record: TensorRecord) -> None:
+    """Refuse a tensor that shows few values many times; YOLOv5 has such, but only where nothing reads them."""
+    if record.values > record.storage.count:
+        raise UnreadableError(f"a tensor of size {record.size} has only {record.storage.count} values")
 
 
 class _Archive:
@@ -147,14 +159,18 @@ class _Archive:
         if damaged is not None:
             raise UnreadableError(f"the checksum of its part {damaged} is wrong")
 
-    def values(self, storage: Storage) -> bytearray:
-        """The bytes of a storage."""
+    def require(self, storage: Storage) -> zipfile.ZipInfo:
+        """The part with the values of a storage, which must have the size that it should."""
         wanted = storage.count * storage.dtype.itemsize
         part = self._parts.get(f"{self._folder}/data/{storage.key}")
         if part is None or part.file_size != wanted:
             found = "is missing" if part is None else f"has {part.file_size:,}"
             raise UnreadableError(f"part data/{storage.key} should have {wanted:,} bytes and {found}")
-        return bytearray(self._archive.read(part))
+        return part
+
+    def values(self, storage: Storage) -> bytearray:
+        """The bytes of a storage."""
+        return bytearray(self._archive.read(self.require(storage)))
 
 
 def _checked_parts(entries: list[zipfile.ZipInfo], size: int) -> dict[str, zipfile.ZipInfo]:
@@ -194,7 +210,7 @@ class _Stream:
         except (UnreadableError, UnknownNameError):
             begins = None
         if begins != _STREAM_START:
-            raise UnreadableError("it begins like none")
+            raise UnreadableError("it begins like neither of the two forms")
         PickleReader(head, {}).read()  # the version of the form; there is one
         system = PickleReader(head, {}).read()
         if not isinstance(system, dict) or system.get("little_endian") is not True:
@@ -228,12 +244,16 @@ class _Stream:
     def check_sums(self) -> None:
         """This form has none."""
 
-    def values(self, storage: Storage) -> bytearray:
-        """The bytes of a storage."""
+    def require(self, storage: Storage) -> int:
+        """Where the values of a storage begin; that they are all there has been seen."""
         if storage.key not in self._places:
             raise UnreadableError(f"the values of storage {storage.key} are missing")
+        return self._places[storage.key]
+
+    def values(self, storage: Storage) -> bytearray:
+        """The bytes of a storage."""
+        self._stream.seek(self.require(storage))
         content = bytearray(storage.count * storage.dtype.itemsize)
-        self._stream.seek(self._places[storage.key])
         if self._stream.readinto(content) != len(content):
             raise UnreadableError(f"the values of storage {storage.key} are cut off")
         return content
@@ -248,7 +268,7 @@ def _refusal_of_modules(error: UnknownNameError, path: str | Path) -> str:
 
 def _refusal(module: str, name: str) -> str:
     """Why a file is not read that asks for an object, and what to do."""
-    full = _printable(f"{module}.{name}")
+    full = _printable(f"{module}.{name}".replace("__builtin__", "builtins"))  # its name where Python 2 can read it
     if module.split(".")[0] == "ultralytics":
         return f"asks for {full}: a file of the ultralytics package, not of YOLOv5, whose models differ"
     if module.split(".")[0] in ("models", "utils"):
@@ -256,6 +276,8 @@ def _refusal(module: str, name: str) -> str:
             f"asks for {full}, which this project does not have, so its network cannot be built here; of YOLOv5's "
             "files, those of detection models with its own layers can be read"
         )
+    if module.startswith(f"{MODULES}."):
+        return f"asks for {full}, which no detection model of YOLOv5 is made of, so its network cannot be built here"
     return (
         f"asks for the Python object {full}, which no checkpoint of a detector needs; such a file could run code, so "
         "nothing of it was used: get the weights from somebody you trust"

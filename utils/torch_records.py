@@ -46,7 +46,7 @@ _WRAPPERS = {"data_parallel": "DataParallel", "distributed": "DistributedDataPar
 _OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 _PATHS = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 _MOST_DIMENSIONS = 16
-_MOST_VALUES, _DEEPEST = 100_000, 50  # of settings such as `opt`; genuine ones have a few hundred, in 5 levels
+_MOST_VALUES, _DEEPEST = 100_000, 50  # numbers and texts of a file, and their levels: genuine ones have 10,000 in 6
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def as_plain(value: Any) -> Any:
 
 def _plain(value: Any, depth: int, seen: Iterator[int]) -> Any:
     if depth > _DEEPEST or next(seen) > _MOST_VALUES:
-        raise UnreadableError(f"settings deeper than {_DEEPEST} levels or of more than {_MOST_VALUES:,} values")
+        raise UnreadableError(f"holds values deeper than {_DEEPEST} levels, or more than {_MOST_VALUES:,} of them")
     if isinstance(value, Record) and value.type == NAMESPACE:
         value = value.state
     if isinstance(value, dict):
@@ -161,18 +161,20 @@ def is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
-def known_names(modules: Iterable[tuple[str, str]] = ()) -> dict[tuple[str, str], Known]:
+def known_names(modules: Iterable[tuple[str, str]], made: list[TensorRecord]) -> dict[tuple[str, str], Known]:
     """What a PyTorch file may name, for :class:`utils.pickle_reader.PickleReader`.
 
     Args:
         modules: classes, as (module, name), of layers beyond PyTorch's own; their instances become records.
+        made: gets every tensor of the file as it is read.
     """
     records = [(NAMESPACE.rpartition(".")[0], "Namespace"), *modules]
     records += [(f"{MODULES}.{file}", name) for file, names in _LAYERS.items() for name in names.split()]
     records += [(f"torch.nn.parallel.{file}", name) for file, name in _WRAPPERS.items()]
     records += [(f"torch.optim.{file}", name) for file, name in _OPTIMIZERS.items()]
     table = {place: _record(".".join(place)) for place in records}
-    for name, call in _FUNCTIONS.items():
+    functions = {**_FUNCTIONS, **dict.fromkeys(_TENSOR_FUNCTIONS, lambda *parts: _tensor_of(made, *parts))}
+    for name, call in functions.items():
         module, _, function = name.rpartition(".")
         table[module, function] = Known(name, call)
     table |= {("torch", name): Known(name) for name in _STORAGES}
@@ -243,10 +245,11 @@ def _device_of(kind: str, index: int | None = None) -> str:
     return str(kind) if index is None else f"{kind}:{index}"
 
 
-def _tensor_of(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRecord:
+def _tensor_of(made: list[TensorRecord], storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRecord:
     if not isinstance(storage, Storage) or type(size) is not tuple or type(stride) is not tuple:
         raise UnreadableError("a tensor's description is damaged")
-    return TensorRecord(storage, offset, size, stride)
+    made.append(TensorRecord(storage, offset, size, stride))
+    return made[-1]
 
 
 def _parameter_of(tensor: Any, *_: Any) -> TensorRecord:
@@ -257,7 +260,7 @@ def _parameter_of(tensor: Any, *_: Any) -> TensorRecord:
 
 def _tensor_of_class(function: Any, cls: Any, arguments: Any, state: Any) -> TensorRecord:
     """A tensor or parameter that was given attributes, which nothing here reads."""
-    if not isinstance(function, Known) or function.call not in (_tensor_of, _parameter_of):
+    if not isinstance(function, Known) or function.name not in _TENSOR_FUNCTIONS or type(arguments) is not tuple:
         raise UnreadableError("a tensor's description is damaged")
     return function.call(*arguments)
 
@@ -272,6 +275,7 @@ _DTYPES = (
     *("float16", "bfloat16", "float32", "float64", "uint8", "int8", "int16", "int32", "int64", "bool"),
     *("Tensor", "strided", "contiguous_format"),
 )
+_TENSOR_FUNCTIONS = ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2")
 _FUNCTIONS = {
     "collections.OrderedDict": _dict_of,
     "collections.defaultdict": _dict_with_default,
@@ -282,8 +286,6 @@ _FUNCTIONS = {
     "torch.Size": _size_of,
     "torch.device": _device_of,
     "torch.nn.parameter.Parameter": None,
-    "torch._utils._rebuild_tensor": _tensor_of,
-    "torch._utils._rebuild_tensor_v2": _tensor_of,
     "torch._utils._rebuild_parameter": _parameter_of,
     "torch._utils._rebuild_parameter_with_state": _parameter_of,
     "torch._tensor._rebuild_from_type_v2": _tensor_of_class,
