@@ -126,6 +126,12 @@ class PickledNetwork:
             raise UnreadableError("its class names are not numbered from 0")
         return {int(index): names[index] for index in names}
 
+    @property
+    def strides(self) -> TensorRecord | None:
+        """Pixels a cell of each level, (levels,); None when the file has none."""
+        found = self._state.get("stride")
+        return found if isinstance(found, TensorRecord) and len(found.size) == 1 else None
+
     @cached_property
     def hyp(self) -> dict[str, Any] | None:
         """Hyperparameters of the training, where they were kept."""

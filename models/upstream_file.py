@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.builder import build_layers, find_head
+from models.config import parse_config
 from models.layers.conv import CrossConv, DWConvTranspose2d
 from models.layers.csp import Bottleneck
 from models.pickled_network import PickledNetwork, activation_text, find_networks, own_classes
@@ -67,6 +69,8 @@ def read_upstream(path: str | Path) -> UpstreamFile | None:
             if "model" not in networks:
                 return None
             return _read(file, networks)
+        except ConfigError as error:
+            raise CheckpointError(f"{source}: its network cannot be built here: {first_line(error, 400)}") from error
         except UnreadableError as error:
             raise CheckpointError(f"{source}: {first_line(error)}") from error
 
@@ -75,18 +79,20 @@ def _read(file: TorchFile, networks: Mapping[str, PickledNetwork]) -> UpstreamFi
     content = file.content if isinstance(file.content, dict) else {}
     network = networks["model"]
     config = {**network.yaml, "yaml_file": f"{file.path.stem}.yaml"}
-    twin = _build(config, network, file.path)
-    _compare(twin, network, file.path)
-    names = network.names or {index: str(index) for index in range(twin.nc)}
-    if len(names) != twin.nc:
-        raise UnreadableError(f"has {len(names)} class names for {twin.nc} classes")
+    twin = _build(config, network)
+    for each in networks.values():
+        _compare(twin, each, file.path)
+    nc = twin["model"][-1].nc
+    names = network.names or {index: str(index) for index in range(nc)}
+    if len(names) != nc:
+        raise UnreadableError(f"has {len(names)} class names for {nc} classes")
     settings = as_plain({key: content.get(key) for key in ("epoch", "best_fitness", "opt", "git", "date")})
     average = networks.get("ema")
     return UpstreamFile(
         yaml=config,
         names=names,
-        nc=twin.nc,
-        stride=[float(stride) for stride in twin.stride],
+        nc=nc,
+        stride=_strides(file, network, config),
         hyp=network.hyp,
         model=_tensors(file, network, twin),
         ema=None if average is None else _tensors(file, average, twin),
@@ -114,14 +120,20 @@ def _number(value: Any, kind: type, otherwise: Any) -> Any:
     return kind(value)
 
 
-def _build(config: Mapping[str, Any], network: PickledNetwork, path: Path) -> DetectionModel:
-    """The network that the YAML describes, without values."""
+def _strides(file: TorchFile, network: PickledNetwork, config: Mapping[str, Any]) -> list[float]:
+    """Pixels a cell of each level: what the file says; where it says nothing, what a network built from it has."""
+    record = network.strides
+    strides = DetectionModel(config).stride if record is None else file.tensor(record)
+    return [float(stride) for stride in strides.flatten()]
+
+
+def _build(config: Mapping[str, Any], network: PickledNetwork) -> nn.ModuleDict:
+    """The layers that the YAML describes, under the names of a network but without memory for their values."""
     _check_length(config, network)
-    try:
-        with torch.device("meta"):
-            return DetectionModel(config)
-    except ConfigError as error:
-        raise CheckpointError(f"{path}: its network cannot be built here: {first_line(error, 400)}") from error
+    with torch.device("meta"):
+        layers, _ = build_layers(parse_config(config, config["yaml_file"]))
+    find_head(layers, config["yaml_file"])
+    return nn.ModuleDict({"model": layers})
 
 
 def _check_length(config: Mapping[str, Any], network: PickledNetwork) -> None:
@@ -134,7 +146,7 @@ def _check_length(config: Mapping[str, Any], network: PickledNetwork) -> None:
         raise UnreadableError(f"its yaml asks for {wanted:,.0f} layers, the file has {len(network.modules):,}")
 
 
-def _compare(twin: DetectionModel, network: PickledNetwork, path: Path) -> None:
+def _compare(twin: nn.ModuleDict, network: PickledNetwork, path: Path) -> None:
     """Make sure that the network built from the YAML computes what the file's objects do.
 
     Raises:
@@ -154,7 +166,7 @@ def _compare(twin: DetectionModel, network: PickledNetwork, path: Path) -> None:
         )
 
 
-def _differences(twin: DetectionModel, network: PickledNetwork) -> Iterator[tuple[str, str, str]]:
+def _differences(twin: nn.ModuleDict, network: PickledNetwork) -> Iterator[tuple[str, str, str]]:
     """Modules whose settings differ: name, what the file has, what was built."""
     for name, module in twin.named_modules():
         record = network.modules.get(name)
@@ -192,6 +204,9 @@ _SETTINGS: dict[type, tuple[str, ...]] = {
 }
 
 
-def _tensors(file: TorchFile, network: PickledNetwork, twin: DetectionModel) -> dict[str, torch.Tensor]:
+def _tensors(file: TorchFile, network: PickledNetwork, twin: nn.ModuleDict) -> dict[str, torch.Tensor]:
     """The state dict of a network, in the order and with the names of the one built."""
+    records = network.tensors.values()
+    if sum(record.values * record.dtype.itemsize for record in records) > file.path.stat().st_size:
+        raise UnreadableError("its tensors share values, so that together they are larger than the file")
     return {name: file.tensor(network.tensors[name]) for name in twin.state_dict()}

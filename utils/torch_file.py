@@ -278,6 +278,8 @@ def _refusal(module: str, name: str) -> str:
         )
     if module.startswith(f"{MODULES}."):
         return f"asks for {full}, which no detection model of YOLOv5 is made of, so its network cannot be built here"
+    if name == "getattr":
+        full += " (as YOLOv5's networks with folded norms do: then use the file from before)"
     return (
         f"asks for the Python object {full}, which no checkpoint of a detector needs; such a file could run code, so "
         "nothing of it was used: get the weights from somebody you trust"

@@ -6,11 +6,10 @@ a function of ours that checks its arguments and gives data. Paths become texts,
 
 from __future__ import annotations
 
-import itertools
 import math
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,18 +125,29 @@ def as_plain(value: Any) -> Any:
     Raises:
         UnreadableError: when it is nested deeper, or larger, than any setting is.
     """
-    return _plain(value, 0, itertools.count())
+    return _plain(value, 0, _Allowance())
 
 
-def _plain(value: Any, depth: int, seen: Iterator[int]) -> Any:
-    if depth > _DEEPEST or next(seen) > _MOST_VALUES:
-        raise UnreadableError(f"holds values deeper than {_DEEPEST} levels, or more than {_MOST_VALUES:,} of them")
+class _Allowance:
+    """How much of a file's values may still be written out: one that is shared counts wherever it is found."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_VALUES
+
+    def take(self, values: int, depth: int) -> None:
+        self._left -= values
+        if self._left < 0 or depth > _DEEPEST:
+            raise UnreadableError(f"holds values deeper than {_DEEPEST} levels, or more than {_MOST_VALUES:,} of them")
+
+
+def _plain(value: Any, depth: int, allowance: _Allowance) -> Any:
     if isinstance(value, Record) and value.type == NAMESPACE:
         value = value.state
+    allowance.take(_weight(value), depth)
     if isinstance(value, dict):
-        return {_plain(key, depth, seen): _plain(item, depth + 1, seen) for key, item in value.items()}
+        return {_plain(key, depth, allowance): _plain(item, depth + 1, allowance) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, depth + 1, seen) for item in value]
+        return [_plain(item, depth + 1, allowance) for item in value]
     if isinstance(value, NumpyArray):
         return value.array.tolist()
     if isinstance(value, bytes):
@@ -145,6 +155,13 @@ def _plain(value: Any, depth: int, seen: Iterator[int]) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     return in_words(value)
+
+
+def _weight(value: Any) -> int:
+    """What writing a value out costs, the items of a list or dict aside."""
+    if isinstance(value, (str, bytes)):
+        return 1 + len(value) // 64
+    return 1 + value.array.size if isinstance(value, NumpyArray) else 1
 
 
 def in_words(value: Any) -> str:

@@ -99,6 +99,7 @@ def test_what_is_written_again_is_plain_data(name: str, upstream_files: Path, tm
         ("unadded", r"model\.2\.m\.0\.add is False"),
         ("rewired", r"model\.8\.f is \[-1, 3\]"),
         ("pruned", r"12 tensors do not fit the file's own yaml: model\.2\.m\.0\.cv1\.conv\.weight missing"),
+        ("other-average", "12 tensors do not fit"),
         ("fused", "norms were folded"),
         ("unknown", r"asks for models\.common\.CBAM, which this project does not have"),
         ("nameless", "1 class names for 2 classes"),

@@ -215,6 +215,7 @@ def refused(network: DetectionModel, folder: Path) -> None:
     changed["cyclic"].model[2].m._modules["0"] = changed["cyclic"].model[2]
     for name, model in changed.items():
         torch.save({"model": model}, folder / f"{name}.pt")
+    torch.save({"model": as_upstream(network), "ema": changed["pruned"]}, folder / "other-average.pt")
     torch.save({"model": nn.Linear(2, 2)}, folder / "linear.pt")
 
 
