@@ -17,6 +17,8 @@ from utils.yaml_io import yaml_load
 IMAGE = -1  # the index that stands for the network's input in Row.sources
 _WORDS = {"None": None, "none": None, "True": True, "true": True, "False": False, "false": False}
 _TEXTS = frozenset({"nearest", "nearest-exact", "linear", "bilinear", "bicubic", "area"})  # modes of resizing
+_MOST_LAYERS = 1000  # rows and their repeats; the largest networks have a tenth of it, a typing error more
+_LONGEST_LIST = 100  # as an argument
 _LARGEST = 1 << 16  # no width, kernel or repeat count of a real network comes near it
 
 
@@ -108,10 +110,14 @@ def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelC
     for index, (section, raw) in enumerate(raw_rows):
         place = index if section == "backbone" else index - len(content["backbone"])
         rows.append(_parse_row(raw, index, f"{name}: {section} row {place} (layer {index}) {_shorten(raw)}", names))
+    depth_multiple = _positive(content.get("depth_multiple", 1.0), f"{name}: depth_multiple")
+    layers = sum(max(round(row.repeats * depth_multiple), 1) for row in rows)
+    if layers > _MOST_LAYERS:
+        raise ConfigError(f"{name}: its rows ask for {layers:,} layers, more than {_MOST_LAYERS:,}; check the numbers")
     return ModelConfig(
         name=name,
         nc=nc,
-        depth_multiple=_positive(content.get("depth_multiple", 1.0), f"{name}: depth_multiple"),
+        depth_multiple=depth_multiple,
         width_multiple=_positive(content.get("width_multiple", 1.0), f"{name}: width_multiple"),
         channel_multiple=_whole(content.get("channel_multiple") or 8, f"{name}: channel_multiple", low=1),
         anchors=anchors,
@@ -162,6 +168,8 @@ def _resolve_source(source: Any, index: int, where: str) -> int:
 def _resolve_argument(value: Any, where: str, names: Mapping[str, Any]) -> Any:
     """Literals from closed lists: numbers, booleans, None, known words, ``nc``, ``anchors``, activations."""
     if isinstance(value, (list, tuple)):
+        if len(value) > _LONGEST_LIST:
+            raise ConfigError(f"{where}: a list of {len(value)} values is too long for any layer")
         return [_resolve_argument(item, where, names) for item in value]
     if value is None or isinstance(value, (bool, float)):
         return value

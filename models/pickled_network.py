@@ -22,7 +22,7 @@ _WRAPPERS = ("DataParallel", "DistributedDataParallel")
 _OWN_ACTIVATIONS = ("SiLU", "Hardswish", "Mish")  # of early versions, in utils.activations
 _BLOCKS_WITH_ACTIVATION = ("BottleneckCSP", "MixConv2d")  # beside those of their convolutions
 _LEFT_OUT = ("anchor_grid", "total_ops", "total_params")  # buffers: the anchors in pixels (to v5), notes of a profiler
-_DEEPEST, _MOST_MODULES = 30, 50_000  # the largest YOLOv5 has 9 and 1,500
+_DEEPEST, _MOST_ENTRIES = 30, 200_000  # levels, and entries of all modules: yolov5x6 has 9 and 2,600
 
 # What tells two activations of one class apart: attributes in the order of the constructor's arguments.
 _ACTIVATION_SETTINGS = {
@@ -90,11 +90,14 @@ class PickledNetwork:
     def __init__(self, root: Record):
         self.modules: dict[str, Record] = {}
         self.tensors: dict[str, TensorRecord] = {}
+        self._entries = 0
         self._collect(root, "", 0)
         self._state = root.state
 
     def _collect(self, record: Record, name: str, depth: int) -> None:
-        if depth > _DEEPEST or len(self.modules) >= _MOST_MODULES:
+        kept = [record.state.get(key) for key in ("_parameters", "_buffers", "_modules")]
+        self._entries += 1 + sum(len(part) for part in kept if isinstance(part, dict))
+        if depth > _DEEPEST or self._entries > _MOST_ENTRIES:
             raise UnreadableError(f"its network is deeper than {_DEEPEST} levels, or of too many modules")
         self.modules[name] = record
         prefix = f"{name}." if name else ""
@@ -114,7 +117,7 @@ class PickledNetwork:
         config = as_plain(self._state.get("yaml"))
         if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
             raise UnreadableError("its network has no `yaml` to build it from; it is older than YOLOv5 v2, or changed")
-        return {**config, **self._only_in_objects()}
+        return {**config, **self._only_in_objects(config)}
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -138,15 +141,15 @@ class PickledNetwork:
         found = as_plain(self._state.get("hyp"))
         return found if isinstance(found, dict) else None
 
-    def _only_in_objects(self) -> dict[str, Any]:
+    def _only_in_objects(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Entries of a YAML for what the network's own does not say; where layers differ, those of the first one."""
         entries: dict[str, Any] = {}
         convolutions = [record for record in self.modules.values() if _is_convolution(record)]
         blocks = [record for record in self.modules.values() if _class_name(record) in _BLOCKS_WITH_ACTIVATION]
         for key, holders in (("activation", convolutions), ("block_activation", blocks)):
-            texts = [activation_text(_part(record, "_modules").get("act")) for record in holders]
+            texts = [activation_text(record.state.get("_modules", {}).get("act")) for record in holders]
             text = next((text for text in texts if text not in (None, "nn.Identity()")), "nn.SiLU()")
-            if text != "nn.SiLU()" or (holders and key in self._state["yaml"]):
+            if text != "nn.SiLU()" or (holders and key in config):
                 entries[key] = text
         norms = [record.state for record in self.modules.values() if _class_name(record) in _NORMS]
         for key, setting in (("bn_eps", "eps"), ("bn_momentum", "momentum")):
@@ -167,9 +170,11 @@ def activation_text(module: Any) -> str | None:
     usual = vars(ACTIVATIONS[name]())
     keys = _ACTIVATION_SETTINGS.get(name, ())
     values = [settings.get(key, usual[key]) for key in keys]
+    if not all(isinstance(value, (str, int, float)) for value in values):
+        return f"an nn.{name} of unknown settings"
     if values == [usual[key] for key in keys]:
         values = []
-    return f"nn.{name}({', '.join(map(repr, map(as_plain, values)))})"
+    return f"nn.{name}({', '.join(map(repr, values))})"
 
 
 def _class_name(record: Record) -> str:
@@ -187,13 +192,13 @@ def _part(record: Record, key: str) -> Mapping[str, Any]:
 def _own_tensors(record: Record) -> Iterator[tuple[str, TensorRecord]]:
     """Tensors of a module itself that belong to its state dict."""
     passing = record.state.get("_non_persistent_buffers_set")
-    left_out = {*_LEFT_OUT, *passing} if isinstance(passing, set) else _LEFT_OUT
+    left_out = passing if isinstance(passing, set) else ()
     kept = {**_part(record, "_parameters"), **_part(record, "_buffers")}
     for key, tensor in kept.items():
-        if isinstance(tensor, TensorRecord) and key not in left_out:
+        if isinstance(tensor, TensorRecord) and key not in left_out and key not in _LEFT_OUT:
             yield key, tensor
 
 
 def _is_convolution(record: Record) -> bool:
-    children = _part(record, "_modules")
+    children = record.state.get("_modules", {})
     return "conv" in children and "act" in children

@@ -79,7 +79,7 @@ def _read(file: TorchFile, networks: Mapping[str, PickledNetwork]) -> UpstreamFi
     content = file.content if isinstance(file.content, dict) else {}
     network = networks["model"]
     config = {**network.yaml, "yaml_file": f"{file.path.stem}.yaml"}
-    twin = _build(config, network)
+    twin = _build(config)
     for each in networks.values():
         _compare(twin, each, file.path)
     nc = twin["model"][-1].nc
@@ -127,23 +127,12 @@ def _strides(file: TorchFile, network: PickledNetwork, config: Mapping[str, Any]
     return [float(stride) for stride in strides.flatten()]
 
 
-def _build(config: Mapping[str, Any], network: PickledNetwork) -> nn.ModuleDict:
+def _build(config: Mapping[str, Any]) -> nn.ModuleDict:
     """The layers that the YAML describes, under the names of a network but without memory for their values."""
-    _check_length(config, network)
     with torch.device("meta"):
         layers, _ = build_layers(parse_config(config, config["yaml_file"]))
     find_head(layers, config["yaml_file"])
     return nn.ModuleDict({"model": layers})
-
-
-def _check_length(config: Mapping[str, Any], network: PickledNetwork) -> None:
-    """Refuse a YAML that asks for more layers than the file has objects: building them could take hours."""
-    rows = [row for key in ("backbone", "head") if isinstance(config.get(key), list) for row in config[key]]
-    counts = [row[1] for row in rows if isinstance(row, list) and len(row) > 1 and isinstance(row[1], int)]
-    depth = config.get("depth_multiple", 1.0)
-    wanted = sum(max(count * depth, 1) for count in counts) if isinstance(depth, (int, float)) else len(rows)
-    if wanted > len(network.modules):
-        raise UnreadableError(f"its yaml asks for {wanted:,.0f} layers, the file has {len(network.modules):,}")
 
 
 def _compare(twin: nn.ModuleDict, network: PickledNetwork, path: Path) -> None:

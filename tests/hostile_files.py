@@ -239,6 +239,22 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "bytes of gigabytes": (described(b"\x80\x05\x96" + b"\xff" * 5 + b"\0\0\0abc."), "damaged"),
     "no end": (described(b"\x80\x02" + b"N" * (1 << 20)), "instructions"),
     "laughs": (described(b"\x80\x02}" + text("opt") + _LAUGHS + b"s."), "more than"),
+    "laughs as a device": (described(b"\x80\x02" + named("torch", "device") + _LAUGHS + b"\x85R."), "device"),
+    "laughs as a type": (described(b"\x80\x02" + named("numpy", "dtype") + _LAUGHS + b"\x85R."), "type tuple"),
+    "copies for ever": (
+        described(
+            b"\x80\x02" + named("builtins", "set") + b"q\x01]q\x00("
+            + b"N" * 20_000 + b"e" + b"h\x01h\x00\x85R" * 20_000
+        ),
+        "copies more than",
+    ),
+    "states for ever": (
+        described(
+            b"\x80\x02" + named("argparse", "Namespace") + b")\x81}q\x00("
+            + b"".join(text(f"{number}") + b"N" for number in range(5_000)) + b"u" + b"bh\x00" * 50_000
+        ),
+        "copies more than",
+    ),
     "empty": (lambda path: path.write_bytes(b""), "damaged"),
     "text file": (lambda path: path.write_text("weights"), "begins like neither"),
     "folder": (lambda path: path.mkdir(), "cannot be read"),

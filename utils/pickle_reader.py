@@ -17,7 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-MOST_INSTRUCTIONS = 1_000_000  # a file with yolov5x6, its average and its optimizer has 210,000
+MOST_INSTRUCTIONS = 1_000_000  # a file with yolov5x6, its average and its optimizer has 230,000
+_MOST_COPIED = 64 << 20  # bytes, about, that calls and states may copy; that file copies 4 MB
+_BYTES_OF_ITEM = 64
 _LARGEST_BITS = 128  # of a number; PyTorch's own go up to 77
 _SIMPLE = (str, bytes, int, float, bool, type(None))
 
@@ -102,6 +104,7 @@ class PickleReader:
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []  # stacks put aside, the innermost last
         self._memo: dict[int, Any] = {}
+        self._copied = 0
 
     def read(self) -> Any:
         """The value that the pickle describes. It may contain itself.
@@ -212,6 +215,8 @@ class PickleReader:
         arguments, function = self._pop(), self._pop()
         if not isinstance(function, Known) or function.call is None or type(arguments) is not tuple:
             raise UnreadableError(f"calls {_named(function)}, which is no function that a checkpoint calls")
+        for value in (arguments, *arguments):
+            self._count_copy(value)
         self._push(function.call(*arguments))
 
     def _new(self, _: Any) -> None:
@@ -222,11 +227,20 @@ class PickleReader:
 
     def _build(self, _: Any) -> None:
         state, target = self._pop(), self._stack[-1]
+        self._count_copy(state)
         if type(target) is dict:  # an OrderedDict of PyTorch's has a note about versions as an attribute
             return
         if not isinstance(target, Buildable):
             raise UnreadableError(f"gives a state to {_named(target)}, which has none")
         target.build(state)
+
+    def _count_copy(self, value: Any) -> None:
+        if isinstance(value, (str, bytes)):
+            self._copied += len(value)
+        elif isinstance(value, (list, tuple, dict, set, frozenset)):
+            self._copied += _BYTES_OF_ITEM * len(value)
+        if self._copied > _MOST_COPIED:
+            raise UnreadableError(f"copies more than {_MOST_COPIED:,} bytes of itself")
 
     def _refer(self, _: Any) -> None:
         if self._persistent is None:

@@ -45,6 +45,7 @@ _WRAPPERS = {"data_parallel": "DataParallel", "distributed": "DistributedDataPar
 _OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}
 _PATHS = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 _MOST_DIMENSIONS = 16
+_SHOWN = 40  # characters in a message
 _MOST_VALUES, _DEEPEST = 100_000, 50  # numbers and texts of a file, and their levels: genuine ones have 10,000 in 6
 
 
@@ -67,8 +68,9 @@ class TensorRecord(Buildable):
     stride: tuple[int, ...]
 
     def __post_init__(self):
-        numbers = (self.offset, *self.size, *self.stride)
-        if len(self.size) != len(self.stride) or len(self.size) > _MOST_DIMENSIONS or not all(map(is_count, numbers)):
+        sides = len(self.size)
+        fits = sides == len(self.stride) and sides <= _MOST_DIMENSIONS
+        if not fits or not all(map(is_count, (self.offset, *self.size, *self.stride))):
             raise UnreadableError("a tensor's size, stride and offset do not belong together")
         steps = ((side - 1) * step for side, step in zip(self.size, self.stride, strict=True))
         if self.values and self.offset + sum(steps) >= self.storage.count:
@@ -90,7 +92,8 @@ class NumpyType(Buildable):
 
     def __init__(self, code: Any, *_: Any):
         if not isinstance(code, str) or not re.fullmatch(r"[<>=|]?([iuf][248]|[iu]1|b1)", code):
-            raise UnreadableError(f"holds a NumPy value of type {code!r:.40}; only numbers can be read")
+            shown = code[:_SHOWN] if isinstance(code, str) else type(code).__name__
+            raise UnreadableError(f"holds a NumPy value of type {shown}; only numbers can be read")
         self.dtype = np.dtype(code)
 
     def build(self, state: Any) -> None:
@@ -236,7 +239,7 @@ def _set_of(items: Any = ()) -> set[Any]:
 
 def _bytes_of(text: str, encoding: str) -> bytes:
     if encoding != "latin1" or not isinstance(text, str):
-        raise UnreadableError(f"encodes text as {encoding!r:.40}")
+        raise UnreadableError("encodes text in a way that no checkpoint does")
     return text.encode("latin1")
 
 
@@ -259,7 +262,9 @@ def _size_of(items: Any = ()) -> tuple[Any, ...]:
 
 
 def _device_of(kind: str, index: int | None = None) -> str:
-    return str(kind) if index is None else f"{kind}:{index}"
+    if not isinstance(kind, str) or not (index is None or is_count(index)):
+        raise UnreadableError("a device's description is damaged")
+    return kind if index is None else f"{kind}:{index}"
 
 
 def _tensor_of(made: list[TensorRecord], storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> TensorRecord:
