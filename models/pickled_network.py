@@ -163,6 +163,8 @@ def activation_text(module: Any) -> str | None:
     """An activation, a record or a module, as a YAML names it: ``nn.LeakyReLU(0.1)``; None for anything else."""
     if isinstance(module, Record):
         name, settings = _class_name(module), module.state
+        if name == "Sequential" and not settings.get("_modules"):  # an identity, too
+            name = "Identity"
     else:
         name, settings = type(module).__name__, vars(module) if isinstance(module, nn.Module) else {}
     if name not in ACTIVATIONS:

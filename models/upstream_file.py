@@ -159,7 +159,7 @@ def _differences(twin: nn.ModuleDict, network: PickledNetwork) -> Iterator[tuple
     """Modules whose settings differ: name, what the file has, what was built."""
     for name, module in twin.named_modules():
         record = network.modules.get(name)
-        if record is None:  # one without tensors, and of YOLOv5's own making: nothing that the blocks here need
+        if record is None:  # YOLOv5 has nothing where there is an identity here; tensors have been compared
             continue
         settings = ("f",) if name.startswith("model.") and name.count(".") == 1 else ()
         for setting in (*_SETTINGS.get(type(module), ()), *settings):

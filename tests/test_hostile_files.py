@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import pickle
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,9 @@ import torch
 
 from hostile_files import CANARY, HOSTILE
 from models.loading import attempt_load
-from models.released_file import read_released
 from tools.checkpoint import main
 from utils.errors import CheckpointError
 from utils.stripping import strip_optimizer
-
-OTHER_READERS: list[Callable[[Path], object]] = [read_released, strip_optimizer]
 
 
 @pytest.fixture
@@ -38,9 +34,8 @@ def test_nothing_runs_and_one_line_says_why(name: str, here: Path, capsys: pytes
     line = capsys.readouterr().err
     with pytest.raises(CheckpointError) as caught:
         attempt_load(path)
-    for reader in OTHER_READERS:
-        with contextlib.suppress(CheckpointError):
-            reader(path)
+    with contextlib.suppress(CheckpointError):
+        strip_optimizer(path)
     main(["show", str(path)])
     assert [entry.name for entry in here.iterdir()] == ["bad.pt"], f"it left {CANARY}"
     assert line.startswith(f"error: {path}: ")
