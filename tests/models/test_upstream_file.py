@@ -130,7 +130,7 @@ def test_stripping_points_at_the_converter(upstream_files: Path) -> None:
 
 
 def test_raw_weights_and_anchors_go_over_to_another_network(upstream_files: Path) -> None:
-    options = TrainOptions.from_kwargs(weights=str(upstream_files / "last.pt"), cfg="yolov5n-biformer.yaml")
+    options = TrainOptions.from_kwargs(weights=str(upstream_files / "last.pt"), cfg="yolov5n.yaml")
     model = build_model(options, Names(2, dict(NAMES)), {})
     source = read_checkpoint(upstream_files / "last.pt").model
     assert torch.equal(model.model[0].conv.weight, source["model.0.conv.weight"].float())
