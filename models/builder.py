@@ -33,8 +33,6 @@ from models.rows import IMAGE
 from utils.errors import ConfigError
 from utils.sizes import make_divisible
 
-BN_EPS, BN_MOMENTUM = 1e-3, 0.03  # of every BatchNorm2d in a built model
-
 
 def parse_model(d: Mapping[str, Any], ch: Sequence[int] = (3,)) -> tuple[nn.Sequential, list[int]]:
     """Build the layers of a model dict.
@@ -65,9 +63,8 @@ def build_layers(config: ModelConfig) -> tuple[nn.Sequential, list[int]]:
         as_list = row.source_field if isinstance(row.source_field, list) else [row.source_field]
         kept.update(source for source, given in zip(row.sources, as_list, strict=True) if given != -1)
     model = nn.Sequential(*layers)
-    _set_norms(model)
-    if config.activation is not None:
-        _set_activation(model, config.activation)
+    _set_norms(model, config)
+    _set_activations(model, config)
     return model, sorted(kept)
 
 
@@ -164,17 +161,19 @@ def _reshaped_width(args: list[Any], row: Row, spec: LayerSpec, c1: int) -> int:
     return c1 // gain**2
 
 
-def _set_norms(model: nn.Module) -> None:
+def _set_norms(model: nn.Module, config: ModelConfig) -> None:
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:  # a subclass, as in the published BiFormers' stem, keeps its own
-            module.eps, module.momentum = BN_EPS, BN_MOMENTUM
+            module.eps, module.momentum = config.bn_eps, config.bn_momentum
 
 
-def _set_activation(model: nn.Module, text: str) -> None:
-    """Give every Conv that asked for the default activation the one that the YAML names."""
+def _set_activations(model: nn.Module, config: ModelConfig) -> None:
+    """Give what the YAML names to every Conv that asked for the default, and to the blocks with one of their own."""
     for module in model.modules():
-        if isinstance(module, conv.Conv) and module.default_act:
-            module.act = activations.parse_activation(text)
+        if isinstance(module, conv.Conv) and module.default_act and config.activation is not None:
+            module.act = activations.parse_activation(config.activation)
+        elif isinstance(module, (csp.BottleneckCSP, conv.MixConv2d)) and config.block_activation is not None:
+            module.act = activations.parse_activation(config.block_activation)
 
 
 def find_head(layers: nn.Sequential, name: str) -> Detect:

@@ -1,7 +1,8 @@
-"""Checkpoints of our own: plain data that ``torch.load(weights_only=True)`` reads, written so that none is ever half.
+"""Checkpoints: plain data that ``torch.load(weights_only=True)`` reads, written so that none is ever half.
 
 A file is one dict: ``format epoch best_fitness model ema updates optimizer opt git date meta extra``. ``model`` and
 ``ema`` are state dicts; ``meta`` says how to build the network around them; ``extra`` holds what exact resuming needs.
+What YOLOv5 itself has written is read into the same form by ``upstream_file``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 import torch
 
+from models.upstream_file import UpstreamFile, read_upstream
 from models.yolo import DetectionModel
 from utils.errors import CheckpointError, ConfigError, first_line
 from utils.weights_file import load_plain, save_atomically
@@ -70,13 +72,24 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint; nothing in the file can run code.
+    """Read a checkpoint of this project or of YOLOv5; nothing in the file can run code.
 
     Raises:
-        CheckpointError: when the file is missing, damaged, not a checkpoint, or holds more than plain data.
+        CheckpointError: when the file is missing, damaged, not a checkpoint, or asks for more than a checkpoint needs.
     """
     source = Path(path)
-    return _checked(load_plain(source), source)
+    upstream = read_upstream(source)
+    return _checked(load_plain(source), source) if upstream is None else adopt(upstream)
+
+
+def adopt(file: UpstreamFile) -> Checkpoint:
+    """What YOLOv5 wrote as a checkpoint of this project.
+
+    Its optimizer stays behind: going on exactly needs more, so such a file starts a training but resumes none.
+    """
+    content = {name: getattr(file, name) for name in file.__dataclass_fields__}
+    meta = ModelMeta(**{name: content.pop(name) for name in ModelMeta.__dataclass_fields__})
+    return Checkpoint(meta=meta, **content)
 
 
 def _checked(content: Any, source: Path) -> Checkpoint:

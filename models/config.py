@@ -17,6 +17,8 @@ from utils.yaml_io import yaml_load
 
 _WORDS = {"None": None, "none": None, "True": True, "true": True, "False": False, "false": False}
 _TEXTS = frozenset({"nearest", "nearest-exact", "linear", "bilinear", "bicubic", "area"})  # modes of resizing
+_MOST_LAYERS = 1000  # rows and their repeats; the largest networks have a tenth of it, a typing error more
+_LONGEST_LIST = 100  # as an argument
 _LARGEST = 1 << 16  # no width, kernel or repeat count of a real network comes near it
 
 
@@ -51,6 +53,9 @@ class ModelConfig:
         anchors: one tuple of (w, h, w, h, ...) in pixels per level, or a whole number: that many per level, yet to
             be found.
         activation: text of the default activation, None for SiLU.
+        block_activation: the same for the blocks with one of their own, BottleneckCSP and MixConv2d.
+        bn_eps: of every batch norm.
+        bn_momentum: of every batch norm.
     """
 
     name: str
@@ -63,6 +68,9 @@ class ModelConfig:
     ch: int
     inplace: bool
     rows: tuple[Row, ...]
+    block_activation: str | None = None
+    bn_eps: float = 1e-3
+    bn_momentum: float = 0.03
 
     @property
     def anchors_per_level(self) -> int:
@@ -94,24 +102,26 @@ def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelC
     raw_rows = read_rows(content, name)
     nc = _whole(content.get("nc", 80), f"{name}: nc", low=1)
     anchors = _parse_anchors(content.get("anchors"), f"{name}: anchors")
-    activation = content.get("activation")
-    if activation is not None:
-        try:
-            parse_activation(str(activation))
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error}") from error
     names = {"nc": nc, "anchors": anchors}
+    rows = tuple(_parse_row(raw, names) for raw in raw_rows)
+    depth_multiple = _positive(content.get("depth_multiple", 1.0), f"{name}: depth_multiple")
+    layers = sum(max(round(row.repeats * depth_multiple), 1) for row in rows)
+    if layers > _MOST_LAYERS:
+        raise ConfigError(f"{name}: its rows ask for {layers:,} layers, more than {_MOST_LAYERS:,}; check the numbers")
     return ModelConfig(
         name=name,
         nc=nc,
-        depth_multiple=_positive(content.get("depth_multiple", 1.0), f"{name}: depth_multiple"),
+        depth_multiple=depth_multiple,
         width_multiple=_positive(content.get("width_multiple", 1.0), f"{name}: width_multiple"),
         channel_multiple=_whole(content.get("channel_multiple") or 8, f"{name}: channel_multiple", low=1),
         anchors=anchors,
-        activation=None if activation is None else str(activation),
+        activation=_activation(content.get("activation"), name),
         ch=_whole(content.get("ch", 3), f"{name}: ch", low=1),
         inplace=bool(content.get("inplace", True)),
-        rows=tuple(_parse_row(raw, names) for raw in raw_rows),
+        rows=rows,
+        block_activation=_activation(content.get("block_activation"), name),
+        bn_eps=_positive(content.get("bn_eps", ModelConfig.bn_eps), f"{name}: bn_eps"),
+        bn_momentum=_positive(content.get("bn_momentum", ModelConfig.bn_momentum), f"{name}: bn_momentum"),
     )
 
 
@@ -130,6 +140,8 @@ def _parse_row(raw: RawRow, names: Mapping[str, Any]) -> Row:
 def _resolve_argument(value: Any, where: str, names: Mapping[str, Any]) -> Any:
     """Literals from closed lists: numbers, booleans, None, known words, ``nc``, ``anchors``, activations."""
     if isinstance(value, (list, tuple)):
+        if len(value) > _LONGEST_LIST:
+            raise ConfigError(f"{where}: a list of {len(value)} values is too long for any layer")
         return [_resolve_argument(item, where, names) for item in value]
     if value is None or isinstance(value, (bool, float)):
         return value
@@ -161,6 +173,17 @@ def _number_or_activation(text: str, where: str) -> float | int | nn.Module:
             f"{where}: cannot use {shorten(text)} as an argument; allowed are numbers, True, False, None, nc, "
             f"anchors, {', '.join(sorted(_TEXTS))} and activations such as nn.SiLU()"
         ) from error
+
+
+def _activation(value: Any, where: str) -> str | None:
+    """The text of an activation that can be built."""
+    if value is None:
+        return None
+    try:
+        parse_activation(str(value))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return str(value)
 
 
 def _parse_anchors(value: Any, where: str) -> int | tuple[tuple[float, ...], ...]:

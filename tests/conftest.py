@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -37,3 +38,12 @@ def threads() -> None:
     import torch
 
     torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def upstream_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints as YOLOv5 writes them, from a process that alone has its classes; see the writer for their names."""
+    folder = tmp_path_factory.mktemp("upstream")
+    writer = ROOT / "tests" / "models" / "upstream_writer.py"
+    subprocess.run([sys.executable, str(writer), str(folder)], check=True, timeout=120)
+    return folder

@@ -31,6 +31,8 @@ def strip_optimizer(f: str | Path = "best.pt", s: str | Path = "") -> None:
     if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
         raise CheckpointError(f"{source}: not a checkpoint of this project (no weights under `model`)")
     weights = content.get("ema") or content["model"]
+    if not isinstance(weights, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
+        raise CheckpointError(f"{source}: not a checkpoint of this project (its weights are no dict of tensors)")
     halved = {name: _halved(tensor) for name, tensor in weights.items()}
     save_atomically({**content, **_CLEARED, "model": halved, "extra": {}}, Path(s) if str(s) else source)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +10,10 @@ import torch
 
 from utils.atomic import replacing
 from utils.errors import CheckpointError, first_line
+from utils.torch_file import TorchFile
 
-# What torch and zipfile raise for files that are cut off, changed or something else altogether.
-_DAMAGED = (
-    *(RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError),
-    *(zipfile.BadZipFile, zlib.error, NotImplementedError),
-)
+# What torch raises for files that are cut off, changed or something else altogether.
+_DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, NotImplementedError)
 
 
 def load_plain(path: str | Path) -> Any:
@@ -28,31 +24,18 @@ def load_plain(path: str | Path) -> Any:
     """
     source = Path(path)
     try:
-        _check_sums(source)
+        with TorchFile(source) as file:  # first, as torch.load trusts what a file declares
+            file.check_all()
         return torch.load(source, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{source}: cannot be read ({error.strerror or error})") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{source}: not a checkpoint of this project: it is damaged, or holds Python objects beside tensors, as "
-            "YOLOv5's own files do; such files could run code, and reading them safely is not available yet"
+            f"{source}: holds Python objects beside tensors; what loads such files could run code of theirs, and only "
+            "YOLOv5's detection models are read without: save the state dict alone"
         ) from error
     except _DAMAGED as error:
         raise CheckpointError(f"{source}: damaged, or no PyTorch file ({first_line(error)})") from error
-
-
-def _check_sums(file: Path) -> None:
-    """Notice bits that have changed on disk, which torch's reader does not look for.
-
-    Raises:
-        ValueError: naming the damaged part.
-    """
-    if not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise ValueError(f"the checksum of its part {damaged} is wrong")
 
 
 def save_atomically(content: Any, path: str | Path) -> None:

@@ -184,3 +184,24 @@ def test_the_command_line_says_one_line_and_exits_with_2(row: list, tmp_path: Pa
     assert "bad.yaml: backbone row 1 (layer 1)" in lines[0]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("backbone", [[-1, 60_000, "Conv", [8]]], "ask for 60,001 layers"),
+        ("backbone", [[-1, 1, "SPP", [8, [5] * 101]]], "a list of 101 values is too long"),
+        ("block_activation", "nn.Evil()", "unknown activation"),
+        ("bn_eps", 0, "bn_eps must be a number above 0"),
+        ("bn_momentum", "x", "bn_momentum must be a number above 0"),
+    ],
+)
+def test_what_no_network_has_is_refused(key: str, value: object, words: str) -> None:
+    content = {
+        "nc": 1,
+        "anchors": 3,
+        "backbone": [[-1, 1, "Conv", [8]]],
+        "head": [[-1, 1, "Detect", ["nc", "anchors"]]],
+    }
+    with pytest.raises(ConfigError, match=words):
+        parse_config({**content, key: value})
