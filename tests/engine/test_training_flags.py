@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_dataset import make_dataset
-from training_process import tiny_model
+from training_process import TINY_MODEL, tiny_model
 
 import train
 from engine.callbacks import Callback
@@ -304,10 +304,13 @@ def test_other_failures_pass():
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compile_trains_to_the_same_losses(settings):
+def test_compile_trains_to_the_same_losses(settings, tmp_path):
+    cfg = tmp_path / "attentive.yaml"  # with attention, and without dropout, for which a compiled network draws anew
+    cfg.write_text(TINY_MODEL.replace("nn.Dropout, [0.1]", "BiFormerBlock, []"))
+    assert "BiFormerBlock" in cfg.read_text()
     rows = []
     for compiled in (False, True):
-        options = train.run(**{**settings, "compile": compiled, "name": f"compile-{compiled}"})
+        options = train.run(**{**settings, "cfg": str(cfg), "compile": compiled, "name": f"compile-{compiled}"})
         (row,) = list(csv.reader((Path(options.save_dir) / "results.csv").read_text().splitlines()[1:]))
         rows.append([float(cell) for cell in row])
     np.testing.assert_allclose(rows[1][:4], rows[0][:4], rtol=1e-3)

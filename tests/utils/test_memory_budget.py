@@ -133,6 +133,22 @@ def test_room_on_the_disk(tmp_path):
     assert "cannot be written" in disk_shortage(1, tmp_path / "file")
 
 
+@pytest.mark.parametrize(
+    ("total", "free", "fits"),
+    [
+        (20, 6, 4),  # a tenth of a small disk stays free
+        (270, 21.7, 16.7),  # of a large one that is nearly full 5 GB
+        (270, 5, 0),
+    ],
+)
+def test_what_stays_free_on_a_disk(tmp_path, monkeypatch, total, free, fits):
+    usage = type(shutil.disk_usage(tmp_path))(int(total * 1e9), int((total - free) * 1e9), int(free * 1e9))
+    monkeypatch.setattr("utils.datasets.budget.shutil.disk_usage", lambda folder: usage)
+    assert disk_shortage(int(fits * 1e9), tmp_path / "pixels") == ""
+    text = disk_shortage(int(fits * 1e9) + 10**7, tmp_path / "pixels")
+    assert text.startswith(f"the images need {fits + 0.01:.2f} GB more, {free:.2f} GB are free and")
+
+
 @pytest.mark.parametrize("kind", ["ram", "disk"])
 def test_too_large_a_set_is_read_as_before_and_says_why(tmp_path, kind, caplog, monkeypatch):
     monkeypatch.setattr(LOGGER, "propagate", True)

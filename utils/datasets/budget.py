@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 _SPARED = 0.1  # share of memory or disk that stays free
+_SPARED_ON_DISK = 5e9  # bytes at the most: a tenth of a large disk is more than anybody needs for checkpoints and logs
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def memory_shortage(needed: int, copies: int = 1, files: MemoryFiles | None = No
 
 
 def disk_shortage(needed: int, folder: Path) -> str:
-    """Why images cannot be kept in a folder; "" when they can, with a tenth of the disk to spare.
+    """Why images cannot be kept in a folder; "" when they can, with a tenth of the disk, 5 GB at the most, to spare.
 
     Args:
         needed: bytes still to be written.
@@ -153,10 +154,11 @@ def disk_shortage(needed: int, folder: Path) -> str:
     """
     try:
         usage = shutil.disk_usage(folder.parent)
-        if needed > max(usage.free - _SPARED * usage.total, 0):
+        spared = min(_SPARED * usage.total, _SPARED_ON_DISK)
+        if needed > max(usage.free - spared, 0):
             return (
                 f"the images need {_gigabytes(needed)} more, {_gigabytes(usage.free)} are free "
-                f"and {_SPARED:.0%} of {_gigabytes(usage.total)} is spared"
+                f"and {_gigabytes(spared)} of them are spared"
             )
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
