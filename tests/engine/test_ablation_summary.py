@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 
 import pytest
-from made_up_ablation import NOT_A_NUMBER, made_up
+from made_up_ablation import CONTENT, NOT_A_NUMBER, made_up
 
 from engine.ablation_files import AblationFolder, read_ablation
 from engine.ablation_report import csv_text, report, trainings_csv_text
@@ -188,7 +188,7 @@ def test_what_is_written_is_read_again(tmp_path):
     folder = AblationFolder(tmp_path)
     folder.begin(ablation)
     assert read_ablation(folder.state) == ablation
-    assert yaml_load(folder.model("other")) == {"nc": 2}
+    assert yaml_load(folder.model("other")) == CONTENT
     assert yaml_load(folder.hyp) == ablation.hyp
     assert [(one.name, seed) for one, seed in read_ablation(folder.state).left()] == [("base", 1)]
 
