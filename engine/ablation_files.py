@@ -8,6 +8,7 @@ changes nothing here.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from engine.options.ablate import AblateOptions
 from engine.run_files import RunFolder
+from models.rows import read_rows
 from models.yaml_text import model_yaml_text
 from utils.atomic import clear_leftovers, replacing
 from utils.errors import ConfigError, OptionError
@@ -22,6 +24,7 @@ from utils.paths import make_folder
 from utils.slices import SliceResult
 from utils.yaml_io import yaml_load, yaml_save
 
+FIGURES = ("P", "R", "mAP50", "mAP50-95")  # of a training, in the order of EvalResult.summary
 _FORMAT = 1  # raise it whenever the meaning of the file changes
 
 
@@ -215,7 +218,7 @@ def read_ablation(file: Path) -> Ablation:
             [_candidate(entry) for entry in content["models"]],
             [_outcome(entry) for entry in content["trainings"]],
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OptionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError, OptionError) as error:
         raise ConfigError(f"{file}: damaged, or changed by hand ({type(error).__name__}: {error})") from error
     _check(ablation, file)
     return ablation
@@ -233,11 +236,18 @@ def _check(ablation: Ablation, file: Path) -> None:
 
 
 def _candidate(entry: Mapping[str, Any]) -> Candidate:
+    read_rows(entry["content"], f"models: {entry['name']}")
     low, middle, high = map(float, entry["latency_ms"])
-    return Candidate(**{**entry, "content": dict(entry["content"]), "latency_ms": (low, middle, high)})
+    costs = {"parameters": int(entry["parameters"]), "flops": int(entry["flops"]), "latency_ms": (low, middle, high)}
+    return Candidate(**{**entry, "content": dict(entry["content"]), **costs})
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
     figures = {name: float(value) for name, value in entry["figures"].items()}
+    if (not entry["failure"] and tuple(figures) != FIGURES) or not all(map(math.isfinite, figures.values())):
+        raise ValueError(f"figures of {entry['model']}, seed {entry['seed']}: expected finite {', '.join(FIGURES)}")
     slices = tuple(SliceResult(**part) for part in entry["slices"])
+    for value in (value for part in slices for value in (part.map50, part.map)):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"slices of {entry['model']}, seed {entry['seed']}: {value} is no figure")
     return Outcome(**{**entry, "figures": figures, "slices": slices})

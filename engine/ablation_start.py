@@ -19,6 +19,7 @@ from engine.setup import Names, load_data, load_hyperparameters, load_start, tra
 from models.config import load_model_yaml
 from models.insertion import insert_rows
 from models.yolo import DetectionModel
+from utils.datasets.images import list_images
 from utils.devices import select_device
 from utils.errors import DatasetError, OptionError
 from utils.log import LOGGER
@@ -45,21 +46,21 @@ def begin_ablation(options: AblateOptions) -> Ablation:
     return _measured(Ablation(options, hyp, "", candidates, []))
 
 
-def resume_ablation(asked: AblateOptions) -> tuple[Ablation, Path]:
-    """The ablation to go on with, with the seeds and variants that the command adds, and its folder.
+def resume_ablation(asked: AblateOptions, folder: AblationFolder) -> Ablation:
+    """The ablation to go on with, with the seeds and variants that the command adds.
 
     Trainings that failed are tried once more.
 
     Args:
-        asked: the command's options; ``resume`` is its folder, or True for the newest below the current folder.
+        asked: the command's options.
+        folder: of the ablation.
 
     Raises:
-        OptionError: when there is none, or another option differs from what it was begun with.
+        OptionError: when an option differs from what it was begun with.
         ConfigError: when its state cannot be read.
     """
-    file = _locate(asked.resume)
-    root = file.parent
-    ablation = read_ablation(file)
+    root = folder.root
+    ablation = read_ablation(folder.state)
     _refuse_other_options(asked, ablation, root)
     added = _added_models(asked, ablation, root)
     stored = ablation.options
@@ -69,26 +70,34 @@ def resume_ablation(asked: AblateOptions) -> tuple[Ablation, Path]:
     ablation.options = dataclasses.replace(
         stored, **changes, seeds=[*stored.seeds, *new_seeds], variants=[*stored.variants, *new_models]
     )
+    ablation.options.choices()  # refuses a name that is there already, but for the case
     _tell_of_another_machine(ablation)
     if added:  # latency compares only what was measured by turns
         ablation.candidates += added
         ablation = _measured(ablation)
     ablation.outcomes = [outcome for outcome in ablation.outcomes if not outcome.failure]
-    return ablation, root
+    return ablation
 
 
-def _locate(wanted: Any) -> Path:
-    """The state file that is meant."""
+def find_ablation(wanted: str | bool) -> AblationFolder:
+    """The folder of an ablation to go on with.
+
+    Args:
+        wanted: the folder or the state in it; True for the newest below the current folder.
+
+    Raises:
+        OptionError: when there is none.
+    """
     if wanted is True:
         found = list(Path().rglob("ablation.yaml"))
         if not found:
             raise OptionError(f"--resume: no ablation.yaml anywhere below {Path.cwd()}; give the folder of an ablation")
-        return max(found, key=lambda path: path.stat().st_mtime)
+        return AblationFolder(max(found, key=lambda path: path.stat().st_mtime).parent)
     path = Path(str(wanted))
-    file = AblationFolder(path).state if path.is_dir() else path
-    if not file.is_file():
+    folder = AblationFolder(path if path.is_dir() else path.parent)
+    if not folder.state.is_file() or path not in (folder.root, folder.state):
         raise OptionError(f"--resume {wanted}: no ablation there; give the folder that holds its ablation.yaml")
-    return file
+    return folder
 
 
 def _refuse_other_options(asked: AblateOptions, ablation: Ablation, root: Path) -> None:
@@ -128,6 +137,7 @@ def _measured(ablation: Ablation) -> Ablation:
     data = load_data(training)
     if not data.get(options.split):
         raise DatasetError(f"--split {options.split}: {options.data} has no `{options.split}` entry")
+    list_images(data[options.split])  # refuses images that are not there, before hours are spent
     device = select_device(options.device)
     LOGGER.info(f"building and timing {', '.join(one.name for one in ablation.candidates)}")
     nc = Names.of(data, options.single_cls).nc

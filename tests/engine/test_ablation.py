@@ -268,7 +268,7 @@ def test_rows_are_put_into_a_file_or_the_baseline(settings, tmp_path):
     assert base.candidate.file == f"{tiny}+SPPF[64]@after:c3"
     # the baseline is what it was at the beginning, also for what is added later
     asked = AblateOptions.from_kwargs(resume=str(result.folder), variants=[*variants, "more=+C3[16]@before:sppf"])
-    grown, _ = resume_ablation(asked)
+    grown = resume_ablation(asked, folder)
     added = [row[2] for part in ("backbone", "head") for row in grown.candidates[-1].content[part]]
     assert added == [*plain[:behind], "C3", "SPPF", *plain[behind:]]
     assert grown.options.variants[-1] == "more=+C3[16]@before:sppf"
@@ -339,9 +339,10 @@ def test_seeds_and_variants_may_be_added(straight, settings):
     asked = AblateOptions.from_kwargs(
         resume=str(straight.folder), seeds=[4, 0], variants=[wide, *settings["variants"]], workers=1
     )
-    ablation, root = resume_ablation(asked)
+    root = straight.folder
+    ablation = resume_ablation(asked, AblationFolder(root))
     before = read_ablation(straight.folder / "ablation.yaml")
-    assert (root, ablation.outcomes) == (straight.folder, before.outcomes)
+    assert ablation.outcomes == before.outcomes
     assert (ablation.options.seeds, ablation.options.workers, ablation.options.epochs) == ([0, 4], 1, 6)
     tiny, dry, added = ablation.candidates
     assert [(tiny.name, tiny.content), (dry.name, dry.content)] == [(c.name, c.content) for c in before.candidates]
@@ -364,6 +365,7 @@ def test_seeds_and_variants_may_be_added(straight, settings):
         ({"hyp": "data/hyps/hyp.VOC.yaml"}, "begun with --hyp"),
         ({"variants": ["dry=yolov5n.yaml"]}, "yolov5n.yaml is not what dry was"),
         ({"baseline": "tiny=yolov5n.yaml"}, "yolov5n.yaml is not what tiny was"),
+        ({"variants": ["Dry=yolov5n.yaml"]}, "two models are called Dry"),
     ],
 )
 def test_other_options_are_not_mixed_in(straight, other, expected):
@@ -399,7 +401,7 @@ def test_an_ablation_in_a_folder_is_not_begun_anew(straight, settings, tmp_path)
 
 def test_two_processes_do_not_work_on_the_same(straight):
     with locked(straight.folder), pytest.raises(OptionError, match="another process"):
-        ablate.run(resume=straight.folder)
+        ablate.run(resume=straight.folder, epochs=99)  # the state, which that process may change, is not looked at
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
@@ -414,9 +416,13 @@ def test_two_processes_do_not_work_on_the_same(straight):
         ({"data": "no-such.yaml"}, ConfigError, "no-such.yaml"),
         ({"split": "test"}, DatasetError, "no `test` entry"),
         ({"data": "empty"}, DatasetError, "empty"),
+        ({"data": "lost", "split": "test"}, DatasetError, "nowhere: expected a folder of images"),
     ],
 )
 def test_mistakes_show_before_the_first_training(settings, tmp_path, wrong, error, expected):
+    if wrong.get("data") == "lost":
+        wrong = {**wrong, "data": str(tmp_path / "lost.yaml")}
+        yaml_save(wrong["data"], {**yaml_load(settings["data"]), "test": "nowhere"})
     with pytest.raises((error, ConfigError, DatasetError), match=expected):
         ablate.run(**{**settings, **wrong, "project": str(tmp_path / "runs")})
     assert not (tmp_path / "runs").exists()
@@ -457,7 +463,7 @@ def test_failed_trainings_are_kept_and_tried_again(settings, tmp_path):
     state = read_ablation(folder.state)
     assert [bool(outcome.failure) for outcome in state.outcomes] == [True, True]
     assert "- `tiny`, seed 0, failed: the losses of epoch 0" in folder.report.read_text(encoding="utf-8")
-    again, _ = resume_ablation(AblateOptions.from_kwargs(resume=str(folder.root)))
+    again = resume_ablation(AblateOptions.from_kwargs(resume=str(folder.root)), folder)
     assert again.outcomes == []
 
 
