@@ -104,7 +104,7 @@ def judge(test: PairedTest, adjusted: float | None, comparisons: int) -> tuple[s
     if test.pairs < 2:
         return (
             UNTESTED,
-            f"both are trained with {seeds if test.pairs else 'no seed'} yet, and a spread takes two or more",
+            f"{seeds if test.pairs else 'no seed'} with results of both, and a spread takes two or more",
         )
     if test.p is None or adjusted is None:
         return UNTESTED, "the same difference with every seed leaves no spread to compare it with"

@@ -84,8 +84,8 @@ def test_many_comparisons_make_a_lucky_one_doubtful():
 @pytest.mark.parametrize(
     ("differences", "verdict", "reason"),
     [
-        ([], "not tested", "trained with no seed yet"),
-        ([0.2], "not tested", "trained with 1 seed yet"),
+        ([], "not tested", "no seed with results of both"),
+        ([0.2], "not tested", "1 seed with results of both"),
         ([0.0], "no difference", "the same with 1 seed"),
         ([0.0, 0.0], "no difference", "the same with each of 2 seeds"),
         ([0.1, 0.1, 0.1], "not tested", "leaves no spread"),
