@@ -1,6 +1,7 @@
 """Tell whether a change of the model helps: ``python ablate.py --baseline yolov5n.yaml --variants my.yaml``.
 
     python ablate.py --data d.yaml --baseline yolov5n.yaml --variants yolov5n-biformer.yaml same=yolov5n.yaml
+    python ablate.py --data d.yaml --variants "+BiFormerBlock@after:sppf"  # the baseline with a row more
     python ablate.py --resume runs/ablate/exp              # after an interruption
     python ablate.py --resume runs/ablate/exp --seeds 3 4  # two seeds more
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.ablation_files import Ablation, AblationFolder, Candidate, Outcome
+from engine.ablation_files import FIGURES, Ablation, AblationFolder, Candidate, Outcome
 from engine.ablation_report import csv_text, report, trainings_csv_text
-from engine.ablation_start import begin_ablation, resume_ablation
+from engine.ablation_start import begin_ablation, find_ablation, resume_ablation
 from engine.ablation_summary import ModelSummary, summarise
 from engine.evaluator import EvalResult
 from engine.options.ablate import AblateOptions
@@ -65,9 +66,10 @@ def ablate(options: AblateOptions) -> AblationResult:
     if world_size() > 1:
         raise OptionError(f"ablate.py works in a single process, torchrun started {world_size()}: start it without")
     if options.resume:
-        ablation, root = resume_ablation(options)
-        return _Run(ablation, AblationFolder(root)).finish()
-    with claimed_folder(Path(options.project) / options.name, options.exist_ok) as root:
+        folder = find_ablation(options.resume)
+        with locked(folder.root):  # before its state is read: the process that has it may still add to it
+            return _Run(resume_ablation(options, folder), folder).finish()
+    with claimed_folder(Path(options.project) / options.name, options.exist_ok) as root, locked(root):
         folder = AblationFolder(root)
         folder.refuse_other()
         return _Run(begin_ablation(options), folder).finish()
@@ -80,20 +82,20 @@ class _Run:
         self.ablation, self.folder, self.options = ablation, folder, ablation.options
         with at_level(logging.WARNING):
             self.device = select_device(self.options.device)
+        self._to_go_on = f"python ablate.py --resume {shlex.quote(str(folder.root))}"
         self._spent: list[float] = []  # seconds of each training in this process
 
     def finish(self) -> AblationResult:
         """Run what is left, and write the reports."""
-        with locked(self.folder.root):
-            self.folder.begin(self.ablation)
-            self._announce()
-            try:
-                for candidate, seed in self.ablation.left():
-                    self._train(candidate, seed)
-            except KeyboardInterrupt:
-                LOGGER.info(f"\nto go on: python ablate.py --resume {self.folder.root}")
-                raise
-            models, text = self._write(draw=True)
+        self.folder.begin(self.ablation)
+        self._announce()
+        try:
+            for candidate, seed in self.ablation.left():
+                self._train(candidate, seed)
+        except KeyboardInterrupt:
+            LOGGER.info(f"\nto go on: {self._to_go_on}")
+            raise
+        models, text = self._write(draw=True)
         LOGGER.info(f"\n{text.partition('## By slice')[0]}results in {self.folder.root}")
         return AblationResult(self.folder.root, models, text)
 
@@ -101,7 +103,7 @@ class _Run:
         done, count = len(self.ablation.outcomes), self.ablation.trainings
         LOGGER.info(
             f"{counted(count, 'training')} of {counted(self.options.epochs, 'epoch')} each, {done} of them done; files "
-            f"in {self.folder.root}\nafter an interruption go on with: python ablate.py --resume {self.folder.root}"
+            f"in {self.folder.root}\nafter an interruption go on with: {self._to_go_on}"
         )
 
     def _train(self, candidate: Candidate, seed: int) -> None:
@@ -136,7 +138,7 @@ class _Run:
         except TrainingError as error:
             LOGGER.warning(f"{name}, seed {seed}: this training failed: {error}")
             return Outcome(name, seed, failure=str(error))
-        figures = dict(zip(("P", "R", "mAP50", "mAP50-95"), map(float, result.summary), strict=False))
+        figures = dict(zip(FIGURES, map(float, result.summary), strict=False))
         if not all(map(math.isfinite, figures.values())):
             return Outcome(name, seed, failure=f"its figures are no numbers: {figures}")
         return Outcome(name, seed, figures, tuple(result.slices or ()))

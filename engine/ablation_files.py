@@ -8,23 +8,24 @@ changes nothing here.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from engine.options.ablate import AblateOptions
 from engine.run_files import RunFolder
+from models.rows import read_rows
+from models.yaml_text import model_yaml_text
 from utils.atomic import clear_leftovers, replacing
 from utils.errors import ConfigError, OptionError
 from utils.paths import make_folder
 from utils.slices import SliceResult
 from utils.yaml_io import yaml_load, yaml_save
 
+FIGURES = ("P", "R", "mAP50", "mAP50-95")  # of a training, in the order of EvalResult.summary
 _FORMAT = 1  # raise it whenever the meaning of the file changes
-_HEAD = "# Written after each training of ablate.py; python ablate.py --resume <this folder> goes on\n"
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Candidate:
 
     Attributes:
         name: in tables and of folders.
-        file: as the command named it.
-        content: of its YAML.
+        file: as the command named it, with the rows put into it.
+        content: of the resulting YAML.
         parameters: number of its weights, before batch norms are folded.
         flops: for one image of the ablation's size.
         latency_ms: lower quartile, median and upper quartile of one image's way through the network.
@@ -43,9 +44,9 @@ class Candidate:
     name: str
     file: str
     content: dict[str, Any]
-    parameters: int
-    flops: int
-    latency_ms: tuple[float, float, float]
+    parameters: int = 0
+    flops: int = 0
+    latency_ms: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,8 @@ class AblationFolder:
         clear_leftovers(self.root)
         yaml_save(self.hyp, ablation.hyp)
         for candidate in ablation.candidates:
-            _write(self.model(candidate.name), candidate.content)
+            with replacing(self.model(candidate.name)) as stream:
+                stream.write(model_yaml_text(candidate.content, candidate.file))
         self.save(ablation)
         for outcome in ablation.outcomes:
             self._forget_state(outcome)
@@ -187,7 +189,9 @@ class AblationFolder:
 
     def save(self, ablation: Ablation) -> None:
         """Replace the state in one step."""
-        _write(self.state, _plain(ablation), _HEAD)
+        plain = dataclasses.asdict(ablation)
+        content = {"format": _FORMAT, "options": plain["options"], "machine": ablation.machine, "hyp": ablation.hyp}
+        yaml_save(self.state, {**content, "models": plain["candidates"], "trainings": plain["outcomes"]})
 
     def _forget_state(self, outcome: Outcome) -> None:
         """Take ``last.pt`` away, which is many times as large as ``best.pt``; a failed training keeps it."""
@@ -214,7 +218,7 @@ def read_ablation(file: Path) -> Ablation:
             [_candidate(entry) for entry in content["models"]],
             [_outcome(entry) for entry in content["trainings"]],
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OptionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError, OptionError) as error:
         raise ConfigError(f"{file}: damaged, or changed by hand ({type(error).__name__}: {error})") from error
     _check(ablation, file)
     return ablation
@@ -232,44 +236,18 @@ def _check(ablation: Ablation, file: Path) -> None:
 
 
 def _candidate(entry: Mapping[str, Any]) -> Candidate:
+    read_rows(entry["content"], f"models: {entry['name']}")
     low, middle, high = map(float, entry["latency_ms"])
-    return Candidate(**{**entry, "content": dict(entry["content"]), "latency_ms": (low, middle, high)})
+    costs = {"parameters": int(entry["parameters"]), "flops": int(entry["flops"]), "latency_ms": (low, middle, high)}
+    return Candidate(**{**entry, "content": dict(entry["content"]), **costs})
 
 
 def _outcome(entry: Mapping[str, Any]) -> Outcome:
     figures = {name: float(value) for name, value in entry["figures"].items()}
+    if (not entry["failure"] and tuple(figures) != FIGURES) or not all(map(math.isfinite, figures.values())):
+        raise ValueError(f"figures of {entry['model']}, seed {entry['seed']}: expected finite {', '.join(FIGURES)}")
     slices = tuple(SliceResult(**part) for part in entry["slices"])
+    for value in (value for part in slices for value in (part.map50, part.map)):
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"slices of {entry['model']}, seed {entry['seed']}: {value} is no figure")
     return Outcome(**{**entry, "figures": figures, "slices": slices})
-
-
-def _plain(ablation: Ablation) -> dict[str, Any]:
-    models = [dataclasses.asdict(candidate) for candidate in ablation.candidates]
-    outcomes = [dataclasses.asdict(outcome) for outcome in ablation.outcomes]
-    return {
-        "format": _FORMAT,
-        "options": ablation.options.to_dict(),
-        "machine": ablation.machine,
-        "hyp": ablation.hyp,
-        "models": [{**entry, "latency_ms": list(entry["latency_ms"])} for entry in models],
-        "trainings": [{**entry, "slices": list(entry["slices"])} for entry in outcomes],
-    }
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes rows of a model in a line each, and a value that comes twice in full both times."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def represent_sequence(self, tag: str, sequence: Sequence[Any], flow_style: bool | None = None) -> yaml.Node:
-        is_row = any(not isinstance(item, (list, Mapping)) for item in sequence)  # a list of rows has rows alone
-        return super().represent_sequence(tag, sequence, True if is_row else flow_style)
-
-
-def _write(file: Path, content: Mapping[str, Any], head: str = "") -> None:
-    """A mapping as YAML, in one step."""
-    text = yaml.dump(
-        dict(content), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
-    )
-    with replacing(file) as stream:
-        stream.write(head + text)

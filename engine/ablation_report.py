@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from engine.ablation_files import Ablation, Outcome
+from engine.ablation_files import FIGURES, Ablation, Outcome
 from engine.ablation_summary import ALPHA, MEASURE, ModelSummary, Spread
 from utils.markdown import paragraph, table
 from utils.paired_test import PairedTest, critical_t
 from utils.wording import counted
 
-_FIGURES = ("P", "R", "mAP50", "mAP50-95")
 _LONGEST_REASON = 200
 _ABOUT = """{done} of {trainings}: {models} with the seeds {seeds}, {epochs} each, `{data}`, {imgsz} px, measured on its
 {split} images. {machine}."""
@@ -60,7 +60,7 @@ def report(ablation: Ablation, models: Sequence[ModelSummary]) -> str:
         _cost_table(models, options.imgsz),
     ]
     parts += [paragraph(_COST_NOTE), _failures(ablation), f"## Against `{baseline}`\n"]
-    parts += [_test_table(models), _verdicts(models), paragraph(_test_note(models)), "## By slice\n"]
+    parts += [_verdicts(models), _test_table(models), paragraph(_test_note(models)), "## By slice\n"]
     parts += [_slice_table(ablation, models), "## Every training\n", _training_table(ablation)]
     return "\n".join(part for part in parts if part)
 
@@ -68,7 +68,7 @@ def report(ablation: Ablation, models: Sequence[ModelSummary]) -> str:
 def csv_text(models: Sequence[ModelSummary]) -> str:
     """A row a model: means and deviations, costs, the test; unrounded, empty where there is nothing."""
     names = list(dict.fromkeys(name for model in models for name in model.slices))
-    spreads = [*_FIGURES, *names]
+    spreads = [*FIGURES, *names]
     columns = ["model", "file", "seeds", *(f"{name}_{kind}" for name in spreads for kind in ("mean", "sd"))]
     columns += ["parameters", "flops", "latency_ms", "latency_low_ms", "latency_high_ms", "pairs", "difference",
                 "difference_sd", "low", "high", "t", "p", "p_holm", "verdict"]  # fmt: skip
@@ -97,10 +97,10 @@ def trainings_csv_text(ablation: Ablation) -> str:
     for outcome in ablation.outcomes:
         parts = {part.name: asdict(part) for part in outcome.slices}
         slices = [parts.get(name, {}).get(kind) for name in names for kind in ("map50", "map")]
-        figures = [outcome.figures.get(name) for name in _FIGURES]
+        figures = [outcome.figures.get(name) for name in FIGURES]
         rows.append([outcome.model, outcome.seed, *figures, *slices, outcome.failure])
     slice_columns = [f"{name}_{kind}" for name in names for kind in ("mAP50", "mAP50-95")]
-    return _csv(["model", "seed", *_FIGURES, *slice_columns, "failure"], rows)
+    return _csv(["model", "seed", *FIGURES, *slice_columns, "failure"], rows)
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -140,8 +140,8 @@ def _test_table(models: Sequence[ModelSummary]) -> str:
 def _verdicts(models: Sequence[ModelSummary]) -> str:
     lines = []
     for model in models[1:]:
-        mean = "" if model.test.mean is None or model.test.identical else f" ({model.test.mean:+.4f})"
-        lines.append(f"- `{model.name}`: **{model.verdict}**{mean}: {model.reason}.\n")
+        mean = "" if model.test.mean is None or model.test.identical else f" ({model.test.mean:+.4f} on average)"
+        lines.append(paragraph(f"- `{model.name}`: **{model.verdict}**{mean}: {model.reason}."))
     return "".join(lines)
 
 
@@ -194,11 +194,12 @@ def _score(outcome: Outcome | None) -> str:
 
 def _failures(ablation: Ablation) -> str:
     failed = [outcome for outcome in ablation.outcomes if outcome.failure]
-    return "".join(f"- `{one.model}`, seed {one.seed}, failed: {_one_line(one.failure)}\n" for one in failed)
+    lines = [f"- `{one.model}`, seed {one.seed}, failed: {_shortened(one.failure)}" for one in failed]
+    return "".join(map(paragraph, lines))
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST_REASON]
+def _shortened(text: str) -> str:
+    return textwrap.shorten(text, _LONGEST_REASON, placeholder=" ...")
 
 
 def _spread(spread: Spread | None) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from engine.ablation_files import Ablation, Candidate, Outcome
 from utils.ablation_chart import AblationRow
 from utils.paired_test import PairedTest, adjust_by_holm, mean_and_deviation, paired_t_test
+from utils.wording import counted
 
 MEASURE = "mAP50-95"
 ALPHA = 0.05  # chance of calling any difference real where there is none
@@ -78,9 +79,9 @@ def summarise(ablation: Ablation) -> list[ModelSummary]:
     }
     base = outcomes[ablation.baseline.name]
     tests = {
-        name: paired_t_test(list(_differences(_scores(own), _scores(base)).values())) for name, own in outcomes.items()
+        one.name: paired_t_test(list(_differences(_scores(outcomes[one.name]), _scores(base)).values()))
+        for one in ablation.candidates[1:]
     }
-    del tests[ablation.baseline.name]
     known = [name for name, test in tests.items() if test.p is not None]
     adjusted = dict(zip(known, adjust_by_holm([tests[name].p for name in known]), strict=True))
     return [
@@ -97,18 +98,22 @@ def judge(test: PairedTest, adjusted: float | None, comparisons: int) -> tuple[s
         adjusted: its p value after correction, None where it has none.
         comparisons: how many tests were corrected for.
     """
-    seeds = f"{test.pairs} seed{'s' * (test.pairs != 1)}"
+    seeds = counted(test.pairs, "seed")
     if test.identical:
         return NO_DIFFERENCE, f"to the last digit the same with {'each of ' * (test.pairs > 1)}{seeds}"
     if test.pairs < 2:
-        return UNTESTED, f"{seeds if test.pairs else 'no seed'} with both: a spread takes two at least"
+        return (
+            UNTESTED,
+            f"{seeds if test.pairs else 'no seed'} with results of both, and a spread takes two or more",
+        )
     if test.p is None or adjusted is None:
         return UNTESTED, "the same difference with every seed leaves no spread to compare it with"
+    likely = f"the true difference is likely between {test.low:+.4f} and {test.high:+.4f}"
     if test.p >= ALPHA:
-        return INSIDE, "seeds alone make such differences"
+        return INSIDE, f"seeds alone make such differences; {likely}"
     if adjusted >= ALPHA:
-        return DOUBTFUL, f"seldom by chance alone, but among {comparisons} comparisons not seldom enough"
-    return (BETTER, "more than seeds explain") if test.mean > 0 else (WORSE, "more than seeds explain")
+        return DOUBTFUL, f"seldom by chance alone, but among {comparisons} comparisons not seldom enough; {likely}"
+    return BETTER if test.mean > 0 else WORSE, f"more than seeds explain; {likely}"
 
 
 def _went_well(ablation: Ablation, name: str, seed: int) -> Outcome | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BETTER, _WORSE = "#3C9D4E", "#D1495B"
-_LONGEST_NAME = 30
+_LONGEST_NAME = 60  # as long as ablate.py allows, in Latin letters
 
 
 @dataclass(frozen=True)

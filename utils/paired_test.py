@@ -41,11 +41,6 @@ class PairedTest:
     high: float | None = None
 
     @property
-    def freedom(self) -> int:
-        """Degrees of freedom."""
-        return self.pairs - 1
-
-    @property
     def identical(self) -> bool:
         """Whether there are pairs, and no pair differs."""
         same = self.mean is not None and abs(self.mean) <= _ROUNDING

@@ -13,40 +13,59 @@ from engine.options.train import TrainOptions
 from utils.errors import OptionError
 
 SPLITS = ("val", "test")
-_NAME = re.compile(r"\w[\w.+-]{0,59}")  # it also names a folder
+_LONGEST_NAME = 60  # it also names a folder
+_NAME = re.compile(rf"\w[\w.+-]{{0,{_LONGEST_NAME - 1}}}")
+_WITH_ROWS = re.compile(r"(.*?\.ya?ml|)\+(.*)", re.DOTALL)
+_NEXT_ROW = re.compile(r"\+(?![^\[\]]*\])")  # no plus of a number within [...]
+_NO_NAME = re.compile(r"[^\w.+-]+")
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A model as the command line names it; ``engine.ablation_models`` turns it into a network's description.
+    """A model as the command line names it; ``engine.ablation_start`` turns it into a network's description.
 
     Attributes:
         name: in tables and of folders.
-        file: model YAML.
+        file: model YAML; "" stands for the baseline.
+        rows: put into it, each as ``train.py --insert`` takes it.
     """
 
     name: str
     file: str
+    rows: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """The text that :meth:`parse` reads."""
-        return f"{self.name}={self.file}"
+        return f"{self.name}={self.source}"
+
+    @property
+    def source(self) -> str:
+        """What the network comes from."""
+        return "+".join((self.file, *self.rows))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``NAME=FILE``, or ``FILE``, whose stem is then the name.
+        """Read ``FILE``, ``FILE+ROW``, or ``+ROW`` for the baseline with a row more; all with ``NAME=`` before or not.
+
+        Without a name, it is made from the file's stem and the rows.
 
         Raises:
             OptionError: when the name could not be that of a folder, or there is no file.
         """
-        name, separator, file = text.partition("=")
+        name, separator, source = text.partition("=")
         if not separator:
-            name, file = Path(text).stem, text
-        if not file or not _NAME.fullmatch(name):
+            source = text
+        found = _WITH_ROWS.fullmatch(source)
+        file, rows = (found[1], tuple(map(str.strip, _NEXT_ROW.split(found[2])))) if found else (source, ())
+        if not separator:
+            parts = (_NO_NAME.sub("-", part).strip(".+-") for part in (Path(file).stem, *rows))
+            name = "+".join(part for part in parts if part)[:_LONGEST_NAME].rstrip(".+-")
+        if not (file or rows) or not _NAME.fullmatch(name):
             raise OptionError(
-                f"model {text!r}: expected a YAML, or NAME=YAML with a name of letters, digits and _ . + -"
+                f"model {text!r}: expected a YAML, YAML+ROW or +ROW, or NAME= before one of these, the name of up to "
+                f"{_LONGEST_NAME} letters, digits and _ . + -"
             )
-        return cls(name, file)
+        return cls(name, file, rows)
 
 
 def _of_train(name: str, **changes: Any) -> Any:
@@ -59,8 +78,13 @@ def _of_train(name: str, **changes: Any) -> Any:
 class AblateOptions(Options):
     """Options of an ablation; of ``train.py``'s, those that are the same for all trainings and leave them equal."""
 
-    baseline: str = flag("yolov5n.yaml", "model that the others are compared with: a YAML, or NAME=YAML")
-    variants: list[str] = flag([], "models to compare with it, each a YAML, or NAME=YAML", type=str)
+    baseline: str = flag("yolov5n.yaml", "model that the others are compared with: YAML, YAML+ROW, or NAME= before it")
+    variants: list[str] = flag(
+        [],
+        "models to compare with it, each a YAML, or +ROW: the baseline with a row more, which is what train.py's "
+        "--insert takes, such as +BiFormerBlock@after:sppf; also YAML+ROW, +ROW+ROW, and NAME= before any of these",
+        type=str,
+    )
     seeds: list[int] = flag([0, 1, 2], "seeds; every model is trained once with each")
     split: str = flag("val", "images that the trained models are measured on", choices=SPLITS)
     resume: Any = flag(
@@ -117,11 +141,12 @@ class AblateOptions(Options):
         """
         first = [] if self.resume and "baseline" not in self.given else [self.baseline]
         choices = [ModelChoice.parse(text) for text in (*first, *self.variants)]
+        self._require(not first or bool(choices[0].file), "baseline", "a YAML, or YAML+ROW")
         seen: set[str] = set()
         for choice in choices:
             if choice.name.casefold() in seen:
                 raise OptionError(
-                    f"--variants: two models are called {choice.name}; give one another name: NAME={choice.file}"
+                    f"--variants: two models are called {choice.name}; give one another name: NAME={choice.source}"
                 )
             seen.add(choice.name.casefold())
         return choices

@@ -19,8 +19,7 @@ import ablate
 import val
 from engine.ablation import train_to_the_end
 from engine.ablation_files import AblationFolder, read_ablation
-from engine.ablation_models import measure_latency
-from engine.ablation_start import resume_ablation
+from engine.ablation_start import measure_latency, resume_ablation
 from engine.benchmarks.interleaved import Rounds
 from engine.benchmarks.machine import threads_of_torch
 from engine.options.ablate import TRAINING_FLAGS, AblateOptions, ModelChoice
@@ -77,15 +76,41 @@ def run_ablation(settings: dict) -> None:
         ("neck=my.yaml", "neck", "my.yaml"),
         ("a=b=c.yaml", "a", "b=c.yaml"),
         ("颈部=my.yaml", "颈部", "my.yaml"),
+        ("my models/my model.yaml", "my-model", "my models/my model.yaml"),
+        ("a+b=my+own.yaml", "a+b", "my+own.yaml"),
     ],
 )
 def test_models_have_names(text, name, file):
     assert ModelChoice.parse(text) == ModelChoice(name, file)
 
 
+@pytest.mark.parametrize(
+    ("text", "name", "file", "rows"),
+    [
+        ("+BRA@after:sppf", "BRA-after-sppf", "", ["BRA@after:sppf"]),
+        ("a/m.yaml+BRA@after:sppf", "m+BRA-after-sppf", "a/m.yaml", ["BRA@after:sppf"]),
+        ("sppf=m.yml+BRA@after:sppf", "sppf", "m.yml", ["BRA@after:sppf"]),
+        ("two=+BRA@after:9 + C3@replace:c3#2", "two", "", ["BRA@after:9", "C3@replace:c3#2"]),
+        ("+BRA[0, 5]@before:p3_out", "BRA-0-5-before-p3_out", "", ["BRA[0, 5]@before:p3_out"]),
+        (
+            "n.yaml+nn.Dropout[1e+1]@after:c3#2",
+            "n+nn.Dropout-1e+1-after-c3-2",
+            "n.yaml",
+            ["nn.Dropout[1e+1]@after:c3#2"],
+        ),
+        ("my+own.yaml+BRA@after:颈", "my+own+BRA-after-颈", "my+own.yaml", ["BRA@after:颈"]),
+        ("+" + 9 * "Module@after:" + "end", ("Module-after-" * 5)[:60], "", [9 * "Module@after:" + "end"]),
+    ],
+)
+def test_models_may_be_files_with_rows_put_in(text, name, file, rows):
+    choice = ModelChoice.parse(text)
+    assert choice == ModelChoice(name, file, tuple(rows))
+    assert ModelChoice.parse(str(choice)) == choice
+
+
 @pytest.mark.parametrize("text", ["", "=a.yaml", "a=", "../x=a.yaml", ".x=a.yaml", "a b=c.yaml", "x" * 61 + "=a.yaml"])
 def test_a_name_that_is_no_folders_is_refused(text):
-    with pytest.raises(OptionError, match="expected a YAML, or NAME=YAML"):
+    with pytest.raises(OptionError, match=r"expected a YAML, YAML\+ROW or \+ROW"):
         AblateOptions.from_kwargs(variants=[text])
 
 
@@ -95,6 +120,8 @@ def test_a_name_that_is_no_folders_is_refused(text):
         ({}, "--variants"),
         ({"variants": ["yolov5n.yaml"]}, "two models are called yolov5n"),
         ({"variants": ["a=x.yaml", "A=y.yaml"]}, "two models are called A"),
+        ({"variants": 2 * ["+BRA@after:9"]}, r"two models .* NAME=\+BRA@after:9"),
+        ({"variants": ["a.yaml"], "baseline": "+BRA@after:9"}, "--baseline"),
         ({"seeds": []}, "--seeds"),
         ({"seeds": [1, 1]}, "--seeds"),
         ({"seeds": [-1]}, "--seed -1"),
@@ -221,6 +248,32 @@ def test_the_test_split_can_be_measured(settings, tmp_path):
     assert "measured on its test" in " ".join(result.text.split())
 
 
+def test_rows_are_put_into_a_file_or_the_baseline(settings, tmp_path):
+    tiny = settings["baseline"]
+    chosen = {**settings, "baseline": f"base={tiny}+SPPF[64]@after:c3", "project": str(tmp_path / "runs"), "epochs": 1}
+    variants = ["+nn.Identity@after:sppf", f"own={tiny}+nn.Identity@after:c3"]
+    result = ablate.run(**{**chosen, "variants": variants})
+    base, same, own = result.models
+    assert (same.name, same.verdict, own.verdict) == ("nn.Identity-after-sppf", "no difference", "not tested")
+    folder = AblationFolder(result.folder)
+    modules = {
+        model.name: [row[2] for part in ("backbone", "head") for row in yaml_load(folder.model(model.name))[part]]
+        for model in result.models
+    }
+    plain = [row[2] for part in ("backbone", "head") for row in yaml_load(tiny)[part]]
+    behind = plain.index("C3") + 1
+    assert modules["base"] == [*plain[:behind], "SPPF", *plain[behind:]]
+    assert modules[same.name] == [*plain[:behind], "SPPF", "nn.Identity", *plain[behind:]]
+    assert modules["own"] == [*plain[:behind], "nn.Identity", *plain[behind:]]
+    assert base.candidate.file == f"{tiny}+SPPF[64]@after:c3"
+    # the baseline is what it was at the beginning, also for what is added later
+    asked = AblateOptions.from_kwargs(resume=str(result.folder), variants=[*variants, "more=+C3[16]@before:sppf"])
+    grown = resume_ablation(asked, folder)
+    added = [row[2] for part in ("backbone", "head") for row in grown.candidates[-1].content[part]]
+    assert added == [*plain[:behind], "C3", "SPPF", *plain[behind:]]
+    assert grown.options.variants[-1] == "more=+C3[16]@before:sppf"
+
+
 # Interruptions --------------------------------------------------------------------------------------------------------
 
 
@@ -286,9 +339,10 @@ def test_seeds_and_variants_may_be_added(straight, settings):
     asked = AblateOptions.from_kwargs(
         resume=str(straight.folder), seeds=[4, 0], variants=[wide, *settings["variants"]], workers=1
     )
-    ablation, root = resume_ablation(asked)
+    root = straight.folder
+    ablation = resume_ablation(asked, AblationFolder(root))
     before = read_ablation(straight.folder / "ablation.yaml")
-    assert (root, ablation.outcomes) == (straight.folder, before.outcomes)
+    assert ablation.outcomes == before.outcomes
     assert (ablation.options.seeds, ablation.options.workers, ablation.options.epochs) == ([0, 4], 1, 6)
     tiny, dry, added = ablation.candidates
     assert [(tiny.name, tiny.content), (dry.name, dry.content)] == [(c.name, c.content) for c in before.candidates]
@@ -311,6 +365,7 @@ def test_seeds_and_variants_may_be_added(straight, settings):
         ({"hyp": "data/hyps/hyp.VOC.yaml"}, "begun with --hyp"),
         ({"variants": ["dry=yolov5n.yaml"]}, "yolov5n.yaml is not what dry was"),
         ({"baseline": "tiny=yolov5n.yaml"}, "yolov5n.yaml is not what tiny was"),
+        ({"variants": ["Dry=yolov5n.yaml"]}, "two models are called Dry"),
     ],
 )
 def test_other_options_are_not_mixed_in(straight, other, expected):
@@ -346,7 +401,7 @@ def test_an_ablation_in_a_folder_is_not_begun_anew(straight, settings, tmp_path)
 
 def test_two_processes_do_not_work_on_the_same(straight):
     with locked(straight.folder), pytest.raises(OptionError, match="another process"):
-        ablate.run(resume=straight.folder)
+        ablate.run(resume=straight.folder, epochs=99)  # the state, which that process may change, is not looked at
 
 
 # What goes wrong ------------------------------------------------------------------------------------------------------
@@ -361,11 +416,32 @@ def test_two_processes_do_not_work_on_the_same(straight):
         ({"data": "no-such.yaml"}, ConfigError, "no-such.yaml"),
         ({"split": "test"}, DatasetError, "no `test` entry"),
         ({"data": "empty"}, DatasetError, "empty"),
+        ({"data": "lost", "split": "test"}, DatasetError, "nowhere: expected a folder of images"),
     ],
 )
 def test_mistakes_show_before_the_first_training(settings, tmp_path, wrong, error, expected):
+    if wrong.get("data") == "lost":
+        wrong = {**wrong, "data": str(tmp_path / "lost.yaml")}
+        yaml_save(wrong["data"], {**yaml_load(settings["data"]), "test": "nowhere"})
     with pytest.raises((error, ConfigError, DatasetError), match=expected):
         ablate.run(**{**settings, **wrong, "project": str(tmp_path / "runs")})
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("+C3", "'C3': expected MODULE@after:PLACE"),
+        ("x=+C3@after:spf", "'C3@after:spf': the baseline has no row 'spf'"),
+        ("+C3@after:c3+", "'': expected MODULE@after:PLACE"),
+        ("no-such.yaml+C3@after:c3", "no-such.yaml"),
+        ("+C4@after:c3", r"\+C4@after:c3.*C4"),
+        ("yolov5n.yaml+nn.MaxPool2d[2]@replace:sppf", r"\+nn.MaxPool2d\[2\]@replace:sppf"),
+    ],
+)
+def test_a_wrong_row_to_put_in_is_named(settings, tmp_path, text, expected):
+    with pytest.raises((OptionError, ConfigError), match=expected):
+        ablate.run(**{**settings, "variants": [text], "project": str(tmp_path / "runs")})
     assert not (tmp_path / "runs").exists()
 
 
@@ -387,7 +463,7 @@ def test_failed_trainings_are_kept_and_tried_again(settings, tmp_path):
     state = read_ablation(folder.state)
     assert [bool(outcome.failure) for outcome in state.outcomes] == [True, True]
     assert "- `tiny`, seed 0, failed: the losses of epoch 0" in folder.report.read_text(encoding="utf-8")
-    again, _ = resume_ablation(AblateOptions.from_kwargs(resume=str(folder.root)))
+    again = resume_ablation(AblateOptions.from_kwargs(resume=str(folder.root)), folder)
     assert again.outcomes == []
 
 

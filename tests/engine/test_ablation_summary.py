@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 
 import pytest
-from made_up_ablation import NOT_A_NUMBER, made_up
+from made_up_ablation import CONTENT, NOT_A_NUMBER, made_up
 
 from engine.ablation_files import AblationFolder, read_ablation
 from engine.ablation_report import csv_text, report, trainings_csv_text
@@ -27,6 +27,10 @@ SCORES = {
     "worse": [0.45, 0.4705, 0.46],
     "seldom": [0.52, 0.545, 0.53],  # +0.02 +0.025 +0.02: p 0.006 alone, 0.011 as the third of four
 }
+
+FIGURES = {"P": 0.5, "R": 0.25, "mAP50": 0.7, "mAP50-95": 0.5}
+NO_NUMBERS = {**FIGURES, "mAP50-95": float("nan")}
+NO_SLICE = {"group": "size", "name": "small", "rule": "", "images": 1, "instances": 1, "map50": 0.5, "map": "0.5x"}
 
 
 def by_name(scores, **settings):
@@ -80,12 +84,12 @@ def test_many_comparisons_make_a_lucky_one_doubtful():
 @pytest.mark.parametrize(
     ("differences", "verdict", "reason"),
     [
-        ([], "not tested", "no seed with both"),
-        ([0.2], "not tested", "1 seed with both"),
+        ([], "not tested", "no seed with results of both"),
+        ([0.2], "not tested", "1 seed with results of both"),
         ([0.0], "no difference", "the same with 1 seed"),
         ([0.0, 0.0], "no difference", "the same with each of 2 seeds"),
         ([0.1, 0.1, 0.1], "not tested", "leaves no spread"),
-        ([0.1, -0.1], "inside the spread", "seeds alone"),
+        ([0.1, -0.1], "inside the spread", "likely between -1.2706 and +1.2706"),
         ([0.1, 0.1001], "better", "more than seeds explain"),
         ([-0.1, -0.1001], "worse", "more than seeds explain"),
     ],
@@ -131,7 +135,10 @@ def test_the_report_says_it_all():
     assert "| `same` | no difference | +0.0000 | - | 3 | - | - | - |" in text
     assert "- `same`: **no difference**: to the last digit the same with each of 3 seeds." in text
     assert "| `chance` | inside the spread | +0.0100 | -0.0557 to +0.0757 | 3 | 0.65 | 0.580 | 0.580 |" in text
-    assert "- `better`: **better** (+0.1002): more than seeds explain." in text
+    assert (
+        "- `better`: **better** (+0.1002 on average): more than seeds explain; the true difference is likely between "
+        "+0.0994 and +0.1009." in " ".join(text.split())
+    )
     assert "With 3 pairs a mean difference counts, even without that correction, from 2.5 times" in " ".join(
         text.split()
     )
@@ -188,7 +195,7 @@ def test_what_is_written_is_read_again(tmp_path):
     folder = AblationFolder(tmp_path)
     folder.begin(ablation)
     assert read_ablation(folder.state) == ablation
-    assert yaml_load(folder.model("other")) == {"nc": 2}
+    assert yaml_load(folder.model("other")) == CONTENT
     assert yaml_load(folder.hyp) == ablation.hyp
     assert [(one.name, seed) for one, seed in read_ablation(folder.state).left()] == [("base", 1)]
 
@@ -215,6 +222,10 @@ def test_every_model_survives_being_copied(tmp_path):
         {"options": {"variants": ["a.yaml"], "epochs": 0}},
         {"models": []},
         {"models": [{"name": "base"}]},
+        {"models": [{"name": "base", "file": "a", "content": {"nc": 2}, "latency_ms": [1, 2, 3]}]},
+        {"trainings": [{"model": "base", "seed": 0, "figures": {"P": 0.5}, "slices": [], "failure": ""}]},
+        {"trainings": [{"model": "base", "seed": 0, "figures": NO_NUMBERS, "slices": [], "failure": ""}]},
+        {"trainings": [{"model": "base", "seed": 0, "figures": FIGURES, "slices": [NO_SLICE], "failure": ""}]},
         {"trainings": [{"model": "base", "seed": 7, "figures": {}, "slices": [], "failure": "x"}]},
         {"trainings": [{"model": "base", "seed": 0, "figures": {"P": "x"}, "slices": [], "failure": ""}]},
         {"trainings": 2 * [{"model": "base", "seed": 0, "figures": {}, "slices": [], "failure": "x"}]},

@@ -36,3 +36,10 @@ def test_nothing_trained_and_any_name_can_be_drawn(tmp_path, name):
     empty = AblationRow(name, [], [], None, (20.0, 21.0, 22.0), 0)
     plot_ablation([AblationRow("base", [], [], None, (1.0, 1.0, 1.0), 0), empty], tmp_path / "ablation.png")
     assert not cut_off(tmp_path / "ablation.png") and ink(tmp_path / "ablation.png") > 0.01
+
+
+def test_long_names_that_differ_at_their_ends_can_be_told_apart(tmp_path):
+    rows = [AblationRow(59 * "m" + end, [0.5], [0.0], None, (1.0, 1.0, 1.0), 0) for end in "ox"]
+    first, second = (drawn(tmp_path, row) for row in rows)
+    assert not cut_off(tmp_path / "ablation.png")
+    assert first.shape == second.shape and (first != second).any()

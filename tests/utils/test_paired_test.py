@@ -58,7 +58,7 @@ def test_probabilities_are_the_integral_of_the_density(t, freedom):
 
 def test_students_own_example():
     test = paired_t_test(SLEEP)
-    assert (test.pairs, test.freedom) == (10, 9)
+    assert test.pairs == 10
     assert test.mean == pytest.approx(1.58)
     assert test.t == pytest.approx(4.0621, abs=5e-5)
     assert test.p == pytest.approx(0.002833, abs=5e-7)
@@ -73,6 +73,13 @@ def test_three_pairs_by_hand():
     assert test.p == pytest.approx(1 - math.sin(math.atan(test.t / math.sqrt(2))))
     assert test.high - test.mean == pytest.approx(4.302653 * 0.01 / math.sqrt(3), rel=1e-6)
     assert test.low < 0 < test.high and test.p > 0.05  # the interval and the probability agree
+
+
+def test_two_pairs_in_closed_form():
+    test = paired_t_test([0.1, 0.2])  # one degree of freedom is Cauchy's distribution: p = 1 - 2/pi atan |t|
+    assert test.t == pytest.approx(3)
+    assert test.p == pytest.approx(1 - 2 / math.pi * math.atan(3))
+    assert test.high - test.mean == pytest.approx(math.tan(0.95 * math.pi / 2) * 0.05)
 
 
 def test_interval_leaves_zero_out_exactly_where_the_probability_is_low():
