@@ -121,8 +121,15 @@ def insert_rows(content: Mapping[str, Any], insertions: Sequence[str], title: st
 def place_names(content: Mapping[str, Any], title: str) -> list[str]:
     """What to call each row of a description in an insertion: its name, else its module, numbered if need be."""
     rows = read_rows(content, title)
-    kinds = _kinds(rows)
-    return [row.name or kind for row, kind in zip(rows, kinds, strict=True)]
+    names = {row.name for row in rows}
+    totals, seen = Counter(_kind(row.module) for row in rows), Counter()
+    places = []
+    for row in rows:
+        kind = _kind(row.module)
+        seen[kind] += 1
+        alone = totals[kind] == 1 and kind not in names  # a name goes before a module
+        places.append(row.name or (kind if alone else f"{kind}#{seen[kind]}"))
+    return places
 
 
 def _as_graph(rows: Sequence[RawRow]) -> list[_Node]:
@@ -135,18 +142,8 @@ def _as_graph(rows: Sequence[RawRow]) -> list[_Node]:
     return nodes
 
 
-def _kinds(rows: Sequence[RawRow]) -> list[str]:
-    """Modules in lower case, with a number from 1 where there are several."""
-    plain = [_kind(row.module) for row in rows]
-    totals, seen = Counter(plain), Counter()
-    kinds = []
-    for kind in plain:
-        seen[kind] += 1
-        kinds.append(f"{kind}#{seen[kind]}" if totals[kind] > 1 else kind)
-    return kinds
-
-
 def _kind(module: str) -> str:
+    """What a place calls a module."""
     return module.removeprefix("nn.").lower()
 
 

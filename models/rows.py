@@ -101,7 +101,7 @@ def _check_name(name: Any, by_name: Mapping[str, RawRow], where: str) -> None:
     if name is None:
         return
     if not isinstance(name, str):
-        raise ConfigError(f"{where}: YAML reads the name as {name!r}; put it in quotes, or take another")
+        raise ConfigError(f"{where}: YAML reads the name as {name!r}, which is no text; take another")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: a name starts with a letter and goes on with letters, digits, `.`, `_` and `-`")
     if name in by_name:
