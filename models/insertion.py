@@ -16,7 +16,6 @@ network is taken as a graph whose rows know the rows they read, changed there, a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from typing import Any
 import yaml
 
 from models.rows import IMAGE, SECTIONS, RawRow, read_rows, shorten
-from utils.errors import OptionError
+from utils.errors import OptionError, did_you_mean
 
 GRAMMAR = 'MODULE@after:PLACE, such as "BiFormerBlock@after:sppf"'
 _FORM = re.compile(r"\s*([\w.]+)\s*(\[.*\])?\s*@\s*(after|before|replace)\s*:\s*([^\s@]+)\s*", re.DOTALL)
@@ -160,13 +159,10 @@ def _find_place(one: Insertion, rows: Sequence[RawRow], title: str) -> int:
     kind = _kind(numbered[1] if numbered else one.place)
     found = [row.index for row in rows if _kind(row.module) == kind]
     if not found:
-        close = difflib.get_close_matches(
-            kind, [*by_name, *dict.fromkeys(_kind(row.module) for row in rows)], n=3, cutoff=0.5
-        )
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        hint = did_you_mean(kind, [*by_name, *dict.fromkeys(_kind(row.module) for row in rows)])
         raise OptionError(
-            f"--insert {one.text!r}: {title} has no row {one.place!r}; {hint}`python -m tools.model` followed by the "
-            "YAML's name lists what its rows are called"
+            f"--insert {one.text!r}: {title} has no row {one.place!r}; {hint}{' ' * bool(hint)}`python -m tools.model` "
+            "followed by the YAML's name lists what its rows are called"
         )
     if len(found) > 1 and numbered is None:
         choices = ", ".join(f"{kind}#{number} (layer {index})" for number, index in enumerate(found, 1))
