@@ -88,7 +88,8 @@ class RunFolder:
 
     def write_network(self, content: Mapping[str, Any], insertions: Iterable[str]) -> None:
         """Write ``model.yaml``, from which ``--cfg`` builds the same network again."""
-        title = f"{content['yaml_file']} {' '.join(json.dumps(text, ensure_ascii=False) for text in insertions)}"
+        put_in = " ".join(json.dumps(text, ensure_ascii=False) for text in insertions)
+        title = f"{content['yaml_file']}; put in for this run: {put_in}"
         with replacing(self.network) as stream:
             stream.write(model_yaml_text(content, title))
 

@@ -127,8 +127,8 @@ def build_model(
 ) -> DetectionModel:
     """Build what ``--cfg`` or the checkpoint says, with ``--insert``'s rows, and put the checkpoint's weights in.
 
-    A tensor goes over when name and shape agree. So do the anchors, when the levels' strides agree as well: a block
-    inserted into a trained network then changes nothing until the first step. AutoAnchor may replace them later.
+    The layers of both are aligned, see :mod:`models.transfer`. The anchors come along when the levels' strides agree: a
+    block inserted into a trained network then changes nothing until the first step. AutoAnchor may replace them later.
 
     Args:
         options: the command's options.
@@ -146,7 +146,7 @@ def build_model(
     model = DetectionModel(config, ch=3, nc=classes.nc, anchors=round(anchors) if anchors else None)
     if start is not None:
         exclude = () if _same_strides(start, model) else (".anchors",)
-        report = transfer_weights(start.model, model, exclude)
+        report = transfer_weights(start.model, model, exclude, description=start.meta.yaml)
         LOGGER.info(f"{options.weights}: {report}")
         if f"model.{len(model.model) - 1}.anchors" in report.filled:
             model.anchors_from = options.weights

@@ -30,7 +30,7 @@ from models.layers import (  # noqa: F401 - importing registers
 )
 from models.registry import LayerSpec, layer_spec
 from models.rows import IMAGE
-from utils.errors import ConfigError
+from utils.errors import ConfigError, first_line
 from utils.sizes import make_divisible
 
 
@@ -90,7 +90,7 @@ def _build_row(row: Row, config: ModelConfig, widths_in: list[int]) -> tuple[nn.
     except ConfigError as error:
         raise ConfigError(f"{row.where}: {error}") from error
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError, ArithmeticError) as error:
-        raise ConfigError(f"{row.where}: {row.module} does not take these arguments ({error})") from error
+        raise ConfigError(f"{row.where}: {row.module} does not take these arguments ({first_line(error)})") from error
     layer = copies[0] if repeats == 1 else nn.Sequential(*copies)
     layer.i, layer.f, layer.type = row.index, row.source_field, spec.type_name
     layer.np = sum(parameter.numel() for parameter in layer.parameters())

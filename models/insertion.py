@@ -16,7 +16,6 @@ network is taken as a graph whose rows know the rows they read, changed there, a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from typing import Any
 import yaml
 
 from models.rows import IMAGE, SECTIONS, RawRow, read_rows, shorten
-from utils.errors import OptionError
+from utils.errors import OptionError, did_you_mean
 
 GRAMMAR = 'MODULE@after:PLACE, such as "BiFormerBlock@after:sppf"'
 _FORM = re.compile(r"\s*([\w.]+)\s*(\[.*\])?\s*@\s*(after|before|replace)\s*:\s*([^\s@]+)\s*", re.DOTALL)
@@ -121,8 +120,15 @@ def insert_rows(content: Mapping[str, Any], insertions: Sequence[str], title: st
 def place_names(content: Mapping[str, Any], title: str) -> list[str]:
     """What to call each row of a description in an insertion: its name, else its module, numbered if need be."""
     rows = read_rows(content, title)
-    kinds = _kinds(rows)
-    return [row.name or kind for row, kind in zip(rows, kinds, strict=True)]
+    names = {row.name for row in rows}
+    totals, seen = Counter(_kind(row.module) for row in rows), Counter()
+    places = []
+    for row in rows:
+        kind = _kind(row.module)
+        seen[kind] += 1
+        alone = totals[kind] == 1 and kind not in names  # a name goes before a module
+        places.append(row.name or (kind if alone else f"{kind}#{seen[kind]}"))
+    return places
 
 
 def _as_graph(rows: Sequence[RawRow]) -> list[_Node]:
@@ -135,18 +141,8 @@ def _as_graph(rows: Sequence[RawRow]) -> list[_Node]:
     return nodes
 
 
-def _kinds(rows: Sequence[RawRow]) -> list[str]:
-    """Modules in lower case, with a number from 1 where there are several."""
-    plain = [_kind(row.module) for row in rows]
-    totals, seen = Counter(plain), Counter()
-    kinds = []
-    for kind in plain:
-        seen[kind] += 1
-        kinds.append(f"{kind}#{seen[kind]}" if totals[kind] > 1 else kind)
-    return kinds
-
-
 def _kind(module: str) -> str:
+    """What a place calls a module."""
     return module.removeprefix("nn.").lower()
 
 
@@ -163,13 +159,10 @@ def _find_place(one: Insertion, rows: Sequence[RawRow], title: str) -> int:
     kind = _kind(numbered[1] if numbered else one.place)
     found = [row.index for row in rows if _kind(row.module) == kind]
     if not found:
-        close = difflib.get_close_matches(
-            kind, [*by_name, *dict.fromkeys(_kind(row.module) for row in rows)], n=3, cutoff=0.5
-        )
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        hint = did_you_mean(kind, [*by_name, *dict.fromkeys(_kind(row.module) for row in rows)])
         raise OptionError(
-            f"--insert {one.text!r}: {title} has no row {one.place!r}; {hint}`python -m tools.model` followed by the "
-            "YAML's name lists what its rows are called"
+            f"--insert {one.text!r}: {title} has no row {one.place!r}; {hint}{' ' * bool(hint)}`python -m tools.model` "
+            "followed by the YAML's name lists what its rows are called"
         )
     if len(found) > 1 and numbered is None:
         choices = ", ".join(f"{kind}#{number} (layer {index})" for number, index in enumerate(found, 1))

@@ -18,7 +18,6 @@ width          output width                        constructor receives
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -26,7 +25,7 @@ from typing import Any
 
 from torch import nn
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, did_you_mean
 
 WIDTH_RULES = ("scaled", "same", "normed", "sum", "shrunk", "spread", "detect")
 
@@ -99,9 +98,8 @@ def layer_spec(name: str) -> LayerSpec:
     """
     spec = _LAYERS.get(name)
     if spec is None:
-        close = difflib.get_close_matches(str(name), _LAYERS, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else f"; known: {', '.join(sorted(_LAYERS))}"
-        raise ConfigError(f"unknown module {name!r}{hint}")
+        hint = did_you_mean(str(name), _LAYERS) or f"known: {', '.join(sorted(_LAYERS))}"
+        raise ConfigError(f"unknown module {name!r}; {hint}")
     return spec
 
 

@@ -7,13 +7,12 @@ people: a built layer knows its inputs by number. Nothing here needs torch.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from utils.errors import ConfigError
+from utils.errors import ConfigError, did_you_mean
 
 SECTIONS = ("backbone", "head")
 IMAGE = -1  # the index that stands for the network's input in RawRow.sources
@@ -101,7 +100,7 @@ def _check_name(name: Any, by_name: Mapping[str, RawRow], where: str) -> None:
     if name is None:
         return
     if not isinstance(name, str):
-        raise ConfigError(f"{where}: YAML reads the name as {name!r}; put it in quotes, or take another")
+        raise ConfigError(f"{where}: YAML reads the name as {name!r}, which is no text; take another")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{where}: a name starts with a letter and goes on with letters, digits, `.`, `_` and `-`")
     if name in by_name:
@@ -148,8 +147,5 @@ def _why_unknown(source: str, row: RawRow, by_name: Mapping[str, RawRow], all_na
         return "is this row itself"
     if source in all_names:
         return "is a later row; a row reads earlier ones"
-    close = difflib.get_close_matches(source, by_name, n=3, cutoff=0.5)
-    if close:
-        return f"is not the name of a row; did you mean {' or '.join(close)}?"
     known = f"names so far: {', '.join(by_name)}" if by_name else "no row before it has one"
-    return f"is not the name of a row; {known}"
+    return f"is not the name of a row; {did_you_mean(source, by_name) or known}"

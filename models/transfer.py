@@ -4,11 +4,12 @@ Inserting one layer renumbers all later ones, so matching tensors by name loses 
 layer sequences are aligned instead:
 
 1. The tensors of either side are grouped by layer (``model.<number>.``), in order.
-2. Two layers are alike as far as they share tensors: names within the layer, and shapes. The likeness of a pair is
-   the number of values in the tensors that they share.
+2. Two layers are alike by, in this order: the same row (module and values) in both YAMLs, where these are known; the
+   number of values in the tensors that they share by name and shape; the same module; the same place. Rows come first
+   because shapes alone mislead: attentions of one family have the same tensors, and layers of a network of half the
+   width have the shapes of others.
 3. The order-keeping pairing of largest total likeness is found by dynamic programming (the weighted form of the
-   longest common subsequence: Wagner and Fischer, "The String-to-String Correction Problem", J. ACM 1974). At equal
-   likeness, a pair of layers at the same place in their sequence is preferred.
+   longest common subsequence: Wagner and Fischer, "The String-to-String Correction Problem", J. ACM 1974).
 4. Tensors that a pair shares are copied; everything else keeps its initial value and is reported with the reason.
 """
 
@@ -16,11 +17,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 
+from models.rows import RawRow, read_rows
+
+_LISTED = 3  # tensors that a line of the report names
 Layer = dict[str, torch.Tensor]  # tensor name within the layer -> tensor
+Likeness = tuple[int, int, int, int]  # same rows, values in shared tensors, same modules, same places
+_NONE: Likeness = (0, 0, 0, 0)
 
 
 @dataclass
@@ -54,7 +61,11 @@ class TransferReport:
 
 
 def transfer_weights(
-    state_dict: Mapping[str, torch.Tensor], model: nn.Module, exclude: tuple[str, ...] = ()
+    state_dict: Mapping[str, torch.Tensor],
+    model: nn.Module,
+    exclude: tuple[str, ...] = (),
+    *,
+    description: Mapping[str, Any] | None = None,
 ) -> TransferReport:
     """Copy the tensors of a checkpoint into a model by aligning their layers; see the module.
 
@@ -62,36 +73,45 @@ def transfer_weights(
         state_dict: the checkpoint's tensors, any float type.
         model: filled in place; its floats keep their type.
         exclude: tensors of the model whose name contains one of these texts are left alone.
+        description: content of the model YAML that the checkpoint was built from, where there is one. Compared with the
+            model's own ``yaml``, it tells layers apart that have the same tensors.
 
     Returns:
         How many of how many tensors were filled, and what was not and why.
+
+    Raises:
+        ConfigError: when the description is wrong, naming the row.
     """
     target = model.state_dict()
     source_layers, target_layers = _by_layer(state_dict), _by_layer(target)
-    pairs = _align(source_layers, target_layers)
+    source_rows = _rows(description, "checkpoint's YAML")
+    target_rows = _rows(getattr(model, "yaml", None), "model's YAML")
+    pairs = _align(source_layers, target_layers, source_rows, target_rows)
     report = TransferReport(total=len(target), pairs={new: old for old, new in pairs})
-    partner_of = dict(report.pairs)
     with torch.no_grad():
         for name, layer in target_layers.items():
-            old = source_layers.get(partner_of.get(name), {})
+            old = source_layers.get(report.pairs.get(name), {})
             left = []
             for key, tensor in layer.items():
-                if any(text in f"{name}.{key}" for text in exclude):
-                    left.append((key, "excluded"))
-                elif key not in old:
-                    left.append((key, "not in the checkpoint"))
-                elif old[key].shape != tensor.shape:
-                    left.append((key, f"shape {tuple(old[key].shape)} does not fit {tuple(tensor.shape)}"))
-                else:
+                excluded = any(text in f"{name}.{key}" for text in exclude)
+                obstacle = (key, "excluded") if excluded else _obstacle(key, tensor, old)
+                if obstacle is None:
                     tensor.copy_(old[key])
                     report.filled.append(f"{name}.{key}")
-            report.missing += _describe(name, layer, left)
+                else:
+                    left.append(obstacle)
+            report.missing += _describe(name, target_rows, layer, left)
     target_of = dict(pairs)
     for name, layer in source_layers.items():
         twin = target_layers.get(target_of.get(name), {})  # what it has was filled, or is in the report already
         left = [(key, "no such tensor in the model") for key in layer if key not in twin]
-        report.unused += _describe(name, layer, left)
+        report.unused += _describe(name, source_rows, layer, left)
     return report
+
+
+def _rows(description: Mapping[str, Any] | None, title: str) -> dict[str, RawRow]:
+    """The row of each layer, by the layer's name in a state dict."""
+    return {f"model.{row.index}": row for row in read_rows(description, title)} if description else {}
 
 
 def _by_layer(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Layer]:
@@ -104,24 +124,32 @@ def _by_layer(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Layer]:
     return layers
 
 
-def _likeness(a: Layer, b: Layer) -> int:
+def _shared_values(a: Layer, b: Layer) -> int:
     """Number of values in the tensors that two layers share by name and shape; a shared scalar counts as one."""
     return sum(max(tensor.numel(), 1) for key, tensor in a.items() if key in b and b[key].shape == tensor.shape)
 
 
-def _align(source: dict[str, Layer], target: dict[str, Layer]) -> list[tuple[str, str]]:
+def _align(
+    source: dict[str, Layer], target: dict[str, Layer], source_rows: dict[str, RawRow], target_rows: dict[str, RawRow]
+) -> list[tuple[str, str]]:
     """The order-keeping pairs (source layer, target layer) of largest total likeness."""
     old, new = list(source), list(target)
-    # best[i][j]: largest (likeness, pairs that kept their name) of old[i:] against new[j:]
-    best = [[(0, 0)] * (len(new) + 1) for _ in range(len(old) + 1)]
-    gain = [[(_likeness(source[a], target[b]), int(a == b)) for b in new] for a in old]
+
+    def likeness(a: str, b: str) -> Likeness:
+        row, other = source_rows.get(a), target_rows.get(b)
+        same_module = row is not None and other is not None and row.module == other.module
+        same_row = same_module and row.args == other.args
+        return int(same_row), _shared_values(source[a], target[b]), int(same_module), int(a == b)
+
+    alike = [[likeness(a, b) for b in new] for a in old]
+    best = [[_NONE] * (len(new) + 1) for _ in range(len(old) + 1)]  # best[i][j]: of old[i:] against new[j:]
     for i in reversed(range(len(old))):
         for j in reversed(range(len(new))):
-            paired = _add(gain[i][j], best[i + 1][j + 1]) if gain[i][j][0] else (0, 0)
+            paired = _add(alike[i][j], best[i + 1][j + 1]) if _may_pair(alike[i][j]) else _NONE
             best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
     pairs, i, j = [], 0, 0
     while i < len(old) and j < len(new):
-        if gain[i][j][0] and best[i][j] == _add(gain[i][j], best[i + 1][j + 1]):
+        if _may_pair(alike[i][j]) and best[i][j] == _add(alike[i][j], best[i + 1][j + 1]):
             pairs.append((old[i], new[j]))
             i, j = i + 1, j + 1
         elif best[i][j] == best[i + 1][j]:
@@ -131,16 +159,35 @@ def _align(source: dict[str, Layer], target: dict[str, Layer]) -> list[tuple[str
     return pairs
 
 
-def _add(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
-    return a[0] + b[0], a[1] + b[1]
+def _may_pair(likeness: Likeness) -> bool:
+    same_row, shared_values, *_ = likeness
+    return bool(same_row or shared_values)
 
 
-def _describe(name: str, layer: Layer, left: list[tuple[str, str]]) -> list[str]:
-    """One line for a layer, tensors grouped by reason; nothing when all found their place."""
+def _add(a: Likeness, b: Likeness) -> Likeness:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
+
+
+def _obstacle(key: str, tensor: torch.Tensor, old: Layer) -> tuple[str, str] | None:
+    """What keeps a tensor from being filled from an old layer: how the report names the tensor, and why."""
+    if key not in old:
+        return key, "not in the checkpoint"
+    if old[key].shape != tensor.shape:
+        return f"{key} {tuple(old[key].shape)} for {tuple(tensor.shape)}", "another shape"
+    return None
+
+
+def _describe(name: str, rows: Mapping[str, RawRow], layer: Layer, left: list[tuple[str, str]]) -> list[str]:
+    """A line for each reason why tensors of a layer found no place; none when all did."""
     reasons: dict[str, list[str]] = {}
     for key, reason in left:
         reasons.setdefault(reason, []).append(key)
-    return [
-        f"{name}: {f'all {len(keys)} tensors' if len(keys) == len(layer) > 1 else ', '.join(keys)} ({reason})"
-        for reason, keys in reasons.items()
-    ]
+    title = f"{name} ({rows[name].module})" if name in rows else name
+    return [f"{title}: {_listed(keys, len(layer))} ({reason})" for reason, keys in reasons.items()]
+
+
+def _listed(keys: list[str], of: int) -> str:
+    if len(keys) == of > 1:
+        return f"all {of} tensors"
+    more = f" and {len(keys) - _LISTED} more" if len(keys) > _LISTED else ""
+    return ", ".join(keys[:_LISTED]) + more

@@ -158,7 +158,7 @@ class DetectionModel(BaseModel):
         try:
             with torch.no_grad():
                 levels = self._run_layers(image)
-        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
             row = config.rows[started[-1].i if started else 0]
             raise ConfigError(f"{row.where}: does not fit its input ({first_line(error)})") from error
         finally:

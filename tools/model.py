@@ -1,7 +1,8 @@
 """Check a model YAML and show what it builds: ``python -m tools.model yolov5s-biformer.yaml``.
 
 Prints a line a layer (number, what it reads, parameters, module, and what ``--insert`` may call it beside its number)
-and the summary; a mistake is one line that names the row. ``--insert`` shows what that flag of train.py would build.
+and the summary; a mistake is one line that names the row. ``--insert`` shows what that flag of train.py would build;
+places are then those of the network shown, while insertions made at once all mean the file's.
 Nothing is trained and no data is needed.
 """
 

@@ -4,6 +4,11 @@ Each says what was expected, what was found, where (file and line, YAML row, ten
 one of these as a single line and exit with code 2; anything else is a defect of ours and keeps its traceback.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class ProjectError(Exception):
     """Base of every error that is meant to be read by a user rather than debugged."""
@@ -37,3 +42,9 @@ def first_line(error: BaseException, longest: int = 200) -> str:
     """The first line of an error's text, cut to ``longest`` characters; its type where it has no text."""
     lines = str(error).splitlines() or [type(error).__name__]
     return lines[0][:longest]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``did you mean a or b?`` with the known words closest to a wrong one; empty where none is close."""
+    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else ""

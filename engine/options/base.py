@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import numbers
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from utils.errors import OptionError
+from utils.errors import OptionError, did_you_mean
 
 
 def flag(
@@ -105,9 +104,8 @@ class Options:
         known = {field.name: field for field in dataclasses.fields(cls)}
         for name in kwargs:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=3)
-                hint = f"; did you mean {' or '.join(close)}?" if close else ""
-                raise OptionError(f"unknown option {name!r}{hint}")
+                hint = did_you_mean(name, known)
+                raise OptionError(f"unknown option {name!r}{'; ' * bool(hint)}{hint}")
         options = cls(**{name: _as_on_command_line(known[name], value) for name, value in kwargs.items()})
         options.given = frozenset(kwargs)
         options.validate()

@@ -12,10 +12,13 @@ Differs from the released code in:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from utils.errors import ConfigError
 
 
 class DropPath(nn.Module):
@@ -52,10 +55,13 @@ class AttentionBlock(nn.Module):
         dim: C, channels in and out.
         make_attention: gives the attention, (B, C, H, W) to the same shape; called once, between the making of the
             other parts, so that one seed gives one set of weights.
-        mlp_ratio: hidden channels of the MLP per channel.
+        mlp_ratio: hidden channels of the MLP per channel, above 0.
         init_scale: None for plain residuals. A number multiplies each branch by a vector that starts there: ``gamma0``
             position, ``gamma1`` attention, ``gamma2`` MLP. With 0 the block starts as the identity.
         drop_path: probability to skip the attention, and the MLP, of an image in training.
+
+    Raises:
+        ConfigError: when the MLP would have no hidden channels.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class AttentionBlock(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
+        if isinstance(mlp_ratio, bool) or not isinstance(mlp_ratio, (int, float)) or not 0 < mlp_ratio < math.inf:
+            raise ConfigError(f"mlp_ratio must be a number above 0, got {mlp_ratio!r}")
         hidden = int(dim * mlp_ratio)
         self.pos_embed = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)

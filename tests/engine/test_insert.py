@@ -51,7 +51,7 @@ def test_a_run_with_an_inserted_row(settings, tmp_path):
     options = {**settings, "cfg": str(cfg), "insert": [ROW], "name": "inserted"}
     folder = Path(train.run(**options).save_dir)
     text = (folder / "model.yaml").read_text()
-    assert text.startswith('# tiny.yaml with --insert "BiFormerBlock[0, 4, 2]@after:c3"\n')
+    assert text.startswith('# tiny.yaml with --insert; put in for this run: "BiFormerBlock[0, 4, 2]@after:c3"\n')
     written = yaml_load(folder / "model.yaml")
     assert written["backbone"][4] == [-1, 1, "BiFormerBlock", [0, 4, 2]]
     assert written["head"] == [[[5, 6], 1, "Detect", ["nc", "anchors"]]]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from models.config import parse_config
@@ -70,6 +71,8 @@ def with_row(row: object, place: int = 1) -> dict:
         ([-1, 1, "Expand", [3]], "do not divide"),
         ([-1, 1, "Contract", ["nearest"]], "whole number above 0"),
         ([-1, 1, "BiFormerBlock", [0, 7, 4, 3, 1, 1]], "takes at most 4 values"),
+        ([-1, 1, "BiFormerBlock", [0, 7, 4, -3]], "mlp_ratio must be a number above 0, got -3"),
+        ([-1, 1, "BiFormerBlock", [0, 7, 4, "nearest"]], "mlp_ratio must be a number above 0"),
     ],
     ids=repr,
 )
@@ -112,6 +115,12 @@ def test_a_bad_row_is_named(row: object, expected: str, tmp_path: Path, monkeypa
 def test_a_bad_key_is_named(change: dict, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         DetectionModel({**GOOD, **change})
+
+
+def test_a_row_that_divides_by_zero_is_named() -> None:
+    """A stride of 0, on the device without weights where tools.model builds: there it is an error of Python's."""
+    with pytest.raises(ConfigError, match=r"backbone row 1 .*: does not fit its input"), torch.device("meta"):
+        DetectionModel(with_row([-1, 1, "Conv", [64, 1, 0]]))
 
 
 def test_arguments_are_resolved_from_closed_lists() -> None:

@@ -107,6 +107,18 @@ def test_a_given_name_goes_before_a_module() -> None:
     assert place_names(content, "small.yaml") == ["conv#1", "conv#2", "p3", "c3", "concat", "conv#4", "detect"]
 
 
+def test_a_module_whose_place_is_taken_by_a_name_gets_its_number() -> None:
+    content = yaml.safe_load(SMALL)
+    content["backbone"][1] = {"c3": content["backbone"][1]}
+    content["backbone"][2] = content["backbone"][2]["p3"]
+    content["head"][0][0], content["head"][2][0] = [-1, 2], [2, 5]
+    names = place_names(content, "small.yaml")
+    assert names[:3] == ["conv#1", "c3", "c3#1"]
+    for layer, name in enumerate(names[:-1]):
+        changed = insert_rows(content, [f"BiFormerBlock@after:{name}"], "small.yaml")
+        assert (changed["backbone"] + changed["head"])[layer + 1] == NEW
+
+
 @pytest.mark.parametrize(
     ("text", "module", "values", "how", "place"),
     [

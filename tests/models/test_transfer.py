@@ -13,9 +13,10 @@ from models.insertion import insert_rows
 from models.registry import registered_layers
 from models.transfer import transfer_weights
 from models.yolo import DetectionModel
+from utils.errors import ConfigError
 
 
-def trained(cfg: str = "yolov5n.yaml", nc: int = 4) -> DetectionModel:
+def trained(cfg: str | dict = "yolov5n.yaml", nc: int = 4) -> DetectionModel:
     """A stand-in for a trained model: every tensor, running statistics included, away from its initial value."""
     model = fill_module(DetectionModel(cfg, nc=nc), "golden:", 1.5)
     model.model[-1].anchors *= 1.25
@@ -46,6 +47,11 @@ def assert_same_predictions(a: DetectionModel, b: DetectionModel) -> None:
     x = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(3))
     with torch.inference_mode():
         torch.testing.assert_close(a.eval()(x)[0], b.eval()(x)[0], rtol=1e-5, atol=1e-5)
+
+
+def layers_of(lines: list[str]) -> list[str]:
+    """The layers that a report's lines are about."""
+    return [line.split()[0] for line in lines]
 
 
 def test_nothing_to_transfer() -> None:
@@ -83,7 +89,7 @@ def test_the_other_attentions_start_as_the_plain_model_too(kind: str) -> None:
     report = transfer_weights(old.state_dict(), new)
     assert report.transferred == 349
     assert report.unused == []
-    assert [line.split(":")[0] for line in report.missing] == [f"model.{row}" for row in (10, 19, 23, 27)]
+    assert layers_of(report.missing) == [f"model.{row}" for row in (10, 19, 23, 27)]
     assert_same_predictions(old, new)
 
 
@@ -100,7 +106,7 @@ def check_insertion(base: str, place: int, module: str, args: list | None = None
     report = transfer_weights(old.state_dict(), new)
     assert report.transferred == 349
     assert report.unused == []
-    assert [line.split(":")[0] for line in report.missing] == [f"model.{place + 1}"]
+    assert layers_of(report.missing) == [f"model.{place + 1}"]
     assert_same_predictions(old, new)
 
 
@@ -146,16 +152,44 @@ def test_the_same_block_in_front_of_a_trained_one() -> None:
         assert_same_predictions(old, new)
 
 
+@pytest.mark.parametrize("row", ["WindowAttentionBlock", "BiFormerBlock[0, 3, 1, 3]"])
+@pytest.mark.parametrize("place", ["before:biformerblock#2", "after:biformerblock#2"])
+def test_beside_a_trained_attention_with_the_same_tensors(row: str, place: str) -> None:
+    """Only the rows tell which of the two the trained tensors belong to."""
+    content, title = load_model_yaml("yolov5n-biformer-neck.yaml")
+    old, new = trained(content), DetectionModel(insert_rows(content, [f"{row}@{place}"], title), nc=4)
+    report = transfer_weights(old.state_dict(), new, description=old.yaml)
+    assert (report.transferred, report.unused) == (len(old.state_dict()), [])
+    inserted_at = 22 if place.startswith("before") else 23
+    assert report.missing == [f"model.{inserted_at} ({row.split('[')[0]}): all 19 tensors (not in the checkpoint)"]
+    assert_same_predictions(old, new)
+
+
+def test_a_wrong_description_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"^checkpoint's YAML: `backbone` must be a list"):
+        transfer_weights({}, DetectionModel("yolov5n.yaml", nc=4), description={"nc": 4})
+
+
 def test_another_class_count_leaves_the_head_and_says_why() -> None:
     old, new = trained(nc=4), DetectionModel("yolov5n.yaml", nc=2)
     report = transfer_weights(old.state_dict(), new)
     assert report.transferred == 349 - 6
-    shapes = [
-        f"m.{level}.weight (shape (27, {c}, 1, 1) does not fit (21, {c}, 1, 1))"
-        for level, c in enumerate((64, 128, 256))
-    ]
-    shapes.insert(1, "m.0.bias, m.1.bias, m.2.bias (shape (27,) does not fit (21,))")
-    assert report.missing == [f"model.24: {shape}" for shape in shapes]
+    named = "m.0.weight (27, 64, 1, 1) for (21, 64, 1, 1), m.0.bias (27,) for (21,), m.1.weight (27, 128, 1, 1) for "
+    assert report.missing == [f"model.24 (Detect): {named}(21, 128, 1, 1) and 3 more (another shape)"]
+
+
+def test_another_width_is_told_in_a_line_a_layer() -> None:
+    """By its shapes, layer 1 of yolov5n would pass for layer 0 of yolov5s: the rows know better."""
+    old, new = trained(), DetectionModel("yolov5s.yaml", nc=4)
+    report = transfer_weights(old.state_dict(), new, description=old.yaml)
+    assert report.pairs == {name: name for name in report.pairs}
+    counters = {name for name in report.filled if name.endswith("num_batches_tracked")}
+    assert set(report.filled) - counters == {"model.24.anchors", *(f"model.24.m.{level}.bias" for level in range(3))}
+    assert len(report.missing) == 19
+    assert report.missing[0] == (
+        "model.0 (Conv): conv.weight (16, 3, 6, 6) for (32, 3, 6, 6), bn.weight (16,) for (32,), bn.bias (16,) for "
+        "(32,) and 2 more (another shape)"
+    )
 
 
 def test_excluded_tensors_keep_their_values() -> None:
