@@ -15,6 +15,7 @@ from engine.options.continued import continued_options
 from engine.options.train import TrainOptions
 from engine.run_files import RunFolder
 from models.checkpoint import Checkpoint, read_checkpoint
+from models.upstream_file import read_upstream
 from utils.errors import CheckpointError, OptionError
 from utils.log import LOGGER
 from utils.paths import get_latest_run
@@ -67,10 +68,7 @@ def find_run(asked: TrainOptions) -> ResumedRun:
     last = _locate(asked.resume)
     checkpoint = read_checkpoint(last)
     if checkpoint.optimizer is None or not checkpoint.extra:
-        raise CheckpointError(
-            f"--resume {last}: holds weights only, no training state; give the run's last.pt, or start a new training "
-            f"with --weights {last}"
-        )
+        raise CheckpointError(f"--resume {last}: {_why_it_cannot_go_on(last)}")
     inside = last.parent if last.parent.name else last.resolve().parent
     folder = RunFolder(inside.parent if inside.name == "weights" else inside)
     _refuse_older(checkpoint, last, folder)
@@ -83,6 +81,17 @@ def find_run(asked: TrainOptions) -> ResumedRun:
     run = ResumedRun(options, _hyperparameters(stored, folder), folder, last, checkpoint)
     _require_epochs_left(run)
     return run
+
+
+def _why_it_cannot_go_on(file: Path) -> str:
+    """What a checkpoint without the state of a training is, and what to do with it."""
+    instead = f"start a new training with --weights {file}"
+    if read_upstream(file) is None:
+        return f"holds weights only, no training state; give the run's last.pt, or {instead}"
+    return (
+        "a checkpoint that YOLOv5 has written; its training cannot be gone on with here bit for bit, as the file lacks "
+        f"the states of the random numbers, of the schedule and of mixed precision; {instead}"
+    )
 
 
 def _refuse_older(checkpoint: Checkpoint, asked: Path, folder: RunFolder) -> None:

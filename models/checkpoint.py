@@ -20,6 +20,12 @@ from utils.errors import CheckpointError, ConfigError, first_line
 from utils.weights_file import load_plain, save_atomically
 
 FORMAT = 1
+_KINDS: dict[str, tuple[type, ...]] = {  # of the entries of a file
+    **dict.fromkeys(("model", "yaml", "names", "opt", "extra"), (Mapping,)),
+    **dict.fromkeys(("ema", "optimizer", "hyp", "git"), (Mapping, type(None))),
+    **{"nc": (int,), "stride": (list,), "epoch": (int,), "updates": (int, type(None))},
+    **{"best_fitness": (int, float, type(None)), "date": (str, type(None))},
+}
 
 
 @dataclass(frozen=True)
@@ -96,25 +102,35 @@ def _checked(content: Any, source: Path) -> Checkpoint:
     """A file's content as a Checkpoint, after looking at each part."""
     if not isinstance(content, Mapping) or not isinstance(content.get("meta"), Mapping):
         raise CheckpointError(f"{source}: is a PyTorch file, but no checkpoint of this project (no `meta` inside)")
-    if content.get("format") != FORMAT:
-        raise CheckpointError(f"{source}: has format {content.get('format')!r}; this version reads {FORMAT}")
-    if not _is_state_dict(content.get("model")):
-        raise CheckpointError(f"{source}: `model` must be a dict of tensors")
-    if content.get("ema") is not None and not _is_state_dict(content["ema"]):
-        raise CheckpointError(f"{source}: `ema` must be a dict of tensors or None")
-    meta = content["meta"]
+    form, meta = content.get("format"), content["meta"]
+    if type(form) is not int or form != FORMAT:
+        raise CheckpointError(f"{source}: has format {form!r:.40}; this version reads {FORMAT}")
     try:
         known = {name: meta[name] for name in ModelMeta.__dataclass_fields__}
         parts = {name: content[name] for name in Checkpoint.__dataclass_fields__ if name != "meta"}
     except KeyError as error:
         raise CheckpointError(f"{source}: lacks {error}") from error
-    if not isinstance(known["yaml"], dict) or not isinstance(known["names"], dict):
-        raise CheckpointError(f"{source}: `meta` must hold the model's yaml and names as dicts")
+    for name, value in {**known, **parts}.items():
+        if not isinstance(value, _KINDS[name]) or isinstance(value, bool):
+            raise CheckpointError(f"{source}: `{name}` cannot be a {type(value).__name__}")
+    if not all(isinstance(key, str) for key in known["yaml"]) or not _are_names(known["names"], known["nc"]):
+        raise CheckpointError(f"{source}: `meta` must hold the model's yaml, and a name for each of its classes")
+    for name in ("model", "ema"):
+        if parts[name] is not None and not _is_state_dict(parts[name], source.stat().st_size):
+            raise CheckpointError(f"{source}: `{name}` must be a dict of tensors, each with values of its own")
     return Checkpoint(meta=ModelMeta(**known), **parts)
 
 
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
+def _are_names(names: Mapping[Any, Any], nc: int) -> bool:
+    """Whether there is a text for each class."""
+    texts = all(isinstance(name, str) for name in names.values())
+    return texts and len(names) == nc and all(index in names for index in range(len(names)))
+
+
+def _is_state_dict(value: Mapping[Any, Any], largest: int) -> bool:
+    """Whether a dict is one of tensors that are not, by sharing values, larger together than their file."""
+    tensors = all(isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in value.items())
+    return tensors and sum(tensor.nbytes for tensor in value.values()) <= largest
 
 
 def model_from_checkpoint(checkpoint: Checkpoint, ema: bool = True) -> DetectionModel:
@@ -130,6 +146,8 @@ def model_from_checkpoint(checkpoint: Checkpoint, ema: bool = True) -> Detection
     meta = checkpoint.meta
     weights = checkpoint.weights if ema else checkpoint.model
     try:
+        with torch.device("meta"):  # first without memory, which a small file could ask for any amount of
+            DetectionModel(meta.yaml, nc=meta.nc).load_state_dict(weights, assign=True)
         model = DetectionModel(meta.yaml, nc=meta.nc)
         model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     except (ConfigError, RuntimeError) as error:

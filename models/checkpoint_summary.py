@@ -44,6 +44,7 @@ def summarise(path: str | Path, tensors: bool = False) -> list[Row]:
 
 
 def _rows(content: Any, tensors: bool) -> list[Row]:
+    as_plain(content)  # bounds what the rows below go through, however often its parts are shared
     networks = find_networks(content)
     parts = content if isinstance(content, dict) else {"content": content}
     meta = parts.get("meta")

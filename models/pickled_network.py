@@ -67,11 +67,11 @@ def _network_in(value: Any) -> PickledNetwork | None:
     if type(value) is tuple and value:
         value = value[0]
     for _ in _WRAPPERS:
-        if isinstance(value, Record) and _class_name(value) in _WRAPPERS:
+        if isinstance(value, Record) and class_name(value) in _WRAPPERS:
             value = _part(value, "_modules").get("module")
     if not isinstance(value, Record) or value.type == NAMESPACE:
         return None
-    if _class_name(value) not in _NETWORKS:
+    if class_name(value) not in _NETWORKS:
         raise UnreadableError(f"holds a {value.type}, which is no detection model of YOLOv5")
     return PickledNetwork(value)
 
@@ -133,7 +133,7 @@ class PickledNetwork:
     def strides(self) -> TensorRecord | None:
         """Pixels a cell of each level, (levels,); None when the file has none."""
         found = self._state.get("stride")
-        return found if isinstance(found, TensorRecord) and len(found.size) == 1 else None
+        return found if isinstance(found, TensorRecord) else None
 
     @cached_property
     def hyp(self) -> dict[str, Any] | None:
@@ -145,13 +145,13 @@ class PickledNetwork:
         """Entries of a YAML for what the network's own does not say; where layers differ, those of the first one."""
         entries: dict[str, Any] = {}
         convolutions = [record for record in self.modules.values() if _is_convolution(record)]
-        blocks = [record for record in self.modules.values() if _class_name(record) in _BLOCKS_WITH_ACTIVATION]
+        blocks = [record for record in self.modules.values() if class_name(record) in _BLOCKS_WITH_ACTIVATION]
         for key, holders in (("activation", convolutions), ("block_activation", blocks)):
             texts = [activation_text(record.state.get("_modules", {}).get("act")) for record in holders]
             text = next((text for text in texts if text not in (None, "nn.Identity()")), "nn.SiLU()")
             if text != "nn.SiLU()" or (holders and key in config):
                 entries[key] = text
-        norms = [record.state for record in self.modules.values() if _class_name(record) in _NORMS]
+        norms = [record.state for record in self.modules.values() if class_name(record) in _NORMS]
         for key, setting in (("bn_eps", "eps"), ("bn_momentum", "momentum")):
             value = norms[0].get(setting) if norms else None
             if isinstance(value, float) and value != getattr(ModelConfig, key):
@@ -162,7 +162,7 @@ class PickledNetwork:
 def activation_text(module: Any) -> str | None:
     """An activation, a record or a module, as a YAML names it: ``nn.LeakyReLU(0.1)``; None for anything else."""
     if isinstance(module, Record):
-        name, settings = _class_name(module), module.state
+        name, settings = class_name(module), module.state
         if name == "Sequential" and not settings.get("_modules"):  # an identity, too
             name = "Identity"
     else:
@@ -179,14 +179,15 @@ def activation_text(module: Any) -> str | None:
     return f"nn.{name}({', '.join(map(repr, values))})"
 
 
-def _class_name(record: Record) -> str:
+def class_name(record: Record) -> str:
+    """The class of a record, without its module."""
     return record.type.rpartition(".")[2]
 
 
 def _part(record: Record, key: str) -> Mapping[str, Any]:
     """One of the dicts that a module keeps its tensors and children in."""
     found = record.state.get(key, {})
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+    if not isinstance(found, dict) or not all(isinstance(name, str) and name.isprintable() for name in found):
         raise UnreadableError(f"{key} of a {record.type} is damaged")
     return found
 

@@ -16,11 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.builder import build_layers, find_head
-from models.config import parse_config
 from models.layers.conv import CrossConv, DWConvTranspose2d
 from models.layers.csp import Bottleneck
-from models.pickled_network import PickledNetwork, activation_text, find_networks, own_classes
+from models.pickled_network import PickledNetwork, activation_text, class_name, find_networks, own_classes
 from models.yolo import DetectionModel
 from utils.errors import CheckpointError, ConfigError, first_line
 from utils.pickle_reader import UnreadableError
@@ -79,23 +77,23 @@ def _read(file: TorchFile, networks: Mapping[str, PickledNetwork]) -> UpstreamFi
     content = file.content if isinstance(file.content, dict) else {}
     network = networks["model"]
     config = {**network.yaml, "yaml_file": f"{file.path.stem}.yaml"}
-    twin = _build(config)
+    with torch.device("meta"):  # without memory, which the YAML could ask for any amount of
+        twin = DetectionModel(config)
     for each in networks.values():
         _compare(twin, each, file.path)
-    nc = twin["model"][-1].nc
-    names = network.names or {index: str(index) for index in range(nc)}
-    if len(names) != nc:
-        raise UnreadableError(f"has {len(names)} class names for {nc} classes")
+    tensors = {key: _tensors(file, each, twin) for key, each in networks.items()}
+    names = network.names or {index: str(index) for index in range(twin.nc)}
+    if len(names) != twin.nc:
+        raise UnreadableError(f"has {len(names)} class names for {twin.nc} classes")
     settings = as_plain({key: content.get(key) for key in ("epoch", "best_fitness", "opt", "git", "date")})
-    average = networks.get("ema")
     return UpstreamFile(
         yaml=config,
         names=names,
-        nc=nc,
-        stride=_strides(file, network, config),
+        nc=twin.nc,
+        stride=_strides(file, network, len(twin.stride), config),
         hyp=network.hyp,
-        model=_tensors(file, network, twin),
-        ema=None if average is None else _tensors(file, average, twin),
+        model=tensors["model"],
+        ema=tensors.get("ema"),
         epoch=_number(settings["epoch"], int, -1),
         best_fitness=_number(settings["best_fitness"], float, None),
         updates=_number(as_plain(_updates(content)), int, None),
@@ -120,22 +118,16 @@ def _number(value: Any, kind: type, otherwise: Any) -> Any:
     return kind(value)
 
 
-def _strides(file: TorchFile, network: PickledNetwork, config: Mapping[str, Any]) -> list[float]:
+def _strides(file: TorchFile, network: PickledNetwork, levels: int, config: Mapping[str, Any]) -> list[float]:
     """Pixels a cell of each level: what the file says; where it says nothing, what a network built from it has."""
     record = network.strides
+    if record is not None and record.size != (levels,):
+        raise UnreadableError(f"has strides of size {record.size} for {levels} levels")
     strides = DetectionModel(config).stride if record is None else file.tensor(record)
     return [float(stride) for stride in strides.flatten()]
 
 
-def _build(config: Mapping[str, Any]) -> nn.ModuleDict:
-    """The layers that the YAML describes, under the names of a network but without memory for their values."""
-    with torch.device("meta"):
-        layers, _ = build_layers(parse_config(config, config["yaml_file"]))
-    find_head(layers, config["yaml_file"])
-    return nn.ModuleDict({"model": layers})
-
-
-def _compare(twin: nn.ModuleDict, network: PickledNetwork, path: Path) -> None:
+def _compare(twin: DetectionModel, network: PickledNetwork, path: Path) -> None:
     """Make sure that the network built from the YAML computes what the file's objects do.
 
     Raises:
@@ -155,14 +147,17 @@ def _compare(twin: nn.ModuleDict, network: PickledNetwork, path: Path) -> None:
         )
 
 
-def _differences(twin: nn.ModuleDict, network: PickledNetwork) -> Iterator[tuple[str, str, str]]:
+def _differences(twin: DetectionModel, network: PickledNetwork) -> Iterator[tuple[str, str, str]]:
     """Modules whose settings differ: name, what the file has, what was built."""
     for name, module in twin.named_modules():
         record = network.modules.get(name)
         if record is None:  # YOLOv5 has nothing where there is an identity here; tensors have been compared
             continue
-        settings = ("f",) if name.startswith("model.") and name.count(".") == 1 else ()
-        for setting in (*_SETTINGS.get(type(module), ()), *settings):
+        is_row = name.startswith("model.") and name.count(".") == 1
+        kinds = [_SAME_KIND.get(kind, kind) for kind in (class_name(record), type(module).__name__)]
+        if is_row and kinds[0] != kinds[1]:
+            yield name, f"a {kinds[0]}", f"a {kinds[1]}"
+        for setting in (*_SETTINGS.get(type(module), ()), *(("f",) if is_row else ())):
             wanted = getattr(module, setting)
             found = as_plain(record.state.get(setting, wanted))
             if _without_repeats(found) != _without_repeats(wanted):
@@ -174,17 +169,18 @@ def _differences(twin: nn.ModuleDict, network: PickledNetwork) -> Iterator[tuple
 
 def _without_repeats(value: Any) -> Any:
     """A setting so that the ways to write it compare equal: sides of one length are often given as one number."""
-    if isinstance(value, (list, tuple)) and value:
-        return value[0] if all(side == value[0] for side in value) else list(value)
+    if isinstance(value, (list, tuple)) and len(value) in (1, 2):
+        return value[0] if value[0] == value[-1] else list(value)
     return value
 
 
+_SAME_KIND = {"DWConv": "Conv"}  # which made a Conv before it was a class
 # What a layer's result depends on beside its tensors and its class.
 _SETTINGS: dict[type, tuple[str, ...]] = {
     nn.Conv2d: ("stride", "padding", "dilation", "groups", "padding_mode"),
     nn.BatchNorm2d: ("eps", "momentum"),
     nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
-    nn.Upsample: ("size", "scale_factor", "mode"),
+    nn.Upsample: ("size", "scale_factor", "mode", "align_corners"),
     nn.ConvTranspose2d: ("stride", "padding", "output_padding", "groups", "dilation"),
     DWConvTranspose2d: ("stride", "padding", "output_padding", "groups", "dilation"),
     nn.MultiheadAttention: ("num_heads",),
@@ -193,7 +189,7 @@ _SETTINGS: dict[type, tuple[str, ...]] = {
 }
 
 
-def _tensors(file: TorchFile, network: PickledNetwork, twin: nn.ModuleDict) -> dict[str, torch.Tensor]:
+def _tensors(file: TorchFile, network: PickledNetwork, twin: DetectionModel) -> dict[str, torch.Tensor]:
     """The state dict of a network, in the order and with the names of the one built."""
     records = network.tensors.values()
     if sum(record.values * record.dtype.itemsize for record in records) > file.path.stat().st_size:

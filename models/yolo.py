@@ -24,6 +24,7 @@ from utils.profiling import time_sync
 __all__ = ["BaseModel", "Detect", "DetectionModel", "Model", "parse_model"]
 
 PROBE_SIDE = 256  # px of the image that strides are measured with
+MOST_VALUES = 1 << 26  # of a map in that measurement; the largest of yolov5x has 1.3 million
 
 
 class BaseModel(nn.Module):
@@ -154,7 +155,8 @@ class DetectionModel(BaseModel):
         parameter = next(self.parameters())
         image = torch.zeros(1, config.ch, PROBE_SIDE, PROBE_SIDE, device=parameter.device, dtype=parameter.dtype)
         started: list[nn.Module] = []
-        hooks = [layer.register_forward_pre_hook(lambda module, _: started.append(module)) for layer in self.model]
+        hooks = [module.register_forward_hook(_refuse_huge) for module in self.model.modules()]
+        hooks += [layer.register_forward_pre_hook(lambda module, _: started.append(module)) for layer in self.model]
         try:
             with torch.no_grad():
                 levels = self._run_layers(image)
@@ -168,6 +170,11 @@ class DetectionModel(BaseModel):
         if not all(level.shape[-2] for level in levels):
             raise ConfigError(f"{config.name}: a level of {PROBE_SIDE} px vanishes; the strides are too large")
         return torch.tensor([PROBE_SIDE / level.shape[-2] for level in levels], device="cpu")
+
+
+def _refuse_huge(module: nn.Module, _: Any, output: Any) -> None:
+    if isinstance(output, torch.Tensor) and output.numel() > MOST_VALUES:
+        raise ValueError(f"{type(module).__name__} makes a map of size {tuple(output.shape)}")
 
 
 def _timed(layer: nn.Module, x: Any) -> Any:

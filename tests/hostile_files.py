@@ -230,6 +230,32 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "dict in itself": (described(b"\x80\x02}q\0" + text("model") + b"h\0s."), "deeper than"),
     "deep lists": (described(b"\x80\x02" + b"]" * 20_000 + b"a" * 19_999 + b"."), "deeper than"),
     "deep tuple as a key": (described(b"\x80\x02})" + b"\x85" * _DEEP + b"Ns."), "a tuple as a key"),
+    "namespace as a key": (
+        described(b"\x80\x02}" + text("opt") + b"}" + named("argparse", "Namespace") + b")\x81Nss."), "beside tensors"
+    ),
+    "keys that hash alike": (
+        described(
+            b"\x80\x02}(" + b"".join(
+                b"\x8a\x0a" + (number * (2**61 - 1)).to_bytes(10, "little") + b"N" for number in range(50_000)
+            ) + b"u."
+        ),
+        "as a key",
+    ),
+    "billions of empty rows": (
+        described(
+            b"\x80\x02" + named("numpy.core.multiarray", "_reconstruct") + b")R(K\x01\x8a\x05\0\0\0\0\x10K\0\x86"
+            + named("numpy", "dtype") + text("f4") + b"\x85R\x89" + named("__builtin__", "bytes") + b")Rtb."
+        ),
+        "beside tensors",
+    ),
+    "path of megabytes": (calling("pathlib", "PurePosixPath", "ab/" * (1 << 20)), "a path is too long"),
+    "one list under many keys": (
+        described(
+            b"\x80\x02}(" + text("0") + b"](" + b"N" * 50_000 + b"eq\0"
+            + b"".join(text(f"{number}") + b"h\0" for number in range(1, 50_000)) + b"u."
+        ),
+        "more than",
+    ),
     "memo of billions": (described(b"\x80\x02}r\xff\xff\xff\x7f."), "no checkpoint"),
     "memo that is not there": (described(b"\x80\x02h\x07."), "damaged"),
     "number of megabytes": (described(b"\x80\x02\x8b\0\0\x10\0" + b"\x7f" * (1 << 20) + b"."), "LONG4"),

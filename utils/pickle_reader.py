@@ -21,6 +21,7 @@ MOST_INSTRUCTIONS = 1_000_000  # a file with yolov5x6, its average and its optim
 _MOST_COPIED = 64 << 20  # bytes, about, that calls and states may copy; that file copies 4 MB
 _BYTES_OF_ITEM = 64
 _LARGEST_BITS = 128  # of a number; PyTorch's own go up to 77
+_LARGEST_KEY_BITS = 60  # from 61 on, numbers can be chosen that all hash alike, and a dict of them takes hours
 _SIMPLE = (str, bytes, int, float, bool, type(None))
 
 Lookup = Mapping[tuple[str, str], "Known"]
@@ -87,6 +88,8 @@ def as_key(value: Any) -> Any:
     """
     if not isinstance(value, (*_SIMPLE, Buildable)):
         raise UnreadableError(f"uses a {type(value).__name__} as a key")
+    if isinstance(value, int) and value.bit_length() > _LARGEST_KEY_BITS:
+        raise UnreadableError(f"uses a number of {value.bit_length()} bits as a key")
     return value
 
 

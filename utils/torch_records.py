@@ -46,6 +46,7 @@ _OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSpr
 _PATHS = ("PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath")
 _MOST_DIMENSIONS = 16
 _SHOWN = 40  # characters in a message
+_LONGEST_PATH = 4096  # characters; systems allow no more, and taking a path apart costs a multiple of its length
 _MOST_VALUES, _DEEPEST = 100_000, 50  # numbers and texts of a file, and their levels: genuine ones have 10,000 in 6
 
 
@@ -119,7 +120,8 @@ class NumpyArray(Buildable):
             raise UnreadableError("a NumPy array's description is damaged")
         if math.prod(shape) * kind.dtype.itemsize != len(content):
             raise UnreadableError(f"a NumPy array of shape {shape} has {len(content)} bytes")
-        self.array = np.frombuffer(content, kind.dtype).reshape(shape, order="F" if by_columns else "C")
+        if content:  # without any, the shape says nothing, and could ask for a billion empty rows
+            self.array = np.frombuffer(content, kind.dtype).reshape(shape, order="F" if by_columns else "C")
 
 
 def as_plain(value: Any) -> Any:
@@ -148,7 +150,7 @@ def _plain(value: Any, depth: int, allowance: _Allowance) -> Any:
         value = value.state
     allowance.take(_weight(value), depth)
     if isinstance(value, dict):
-        return {_plain(key, depth, allowance): _plain(item, depth + 1, allowance) for key, item in value.items()}
+        return {_plain_key(key): _plain(item, depth + 1, allowance) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(item, depth + 1, allowance) for item in value]
     if isinstance(value, NumpyArray):
@@ -158,6 +160,10 @@ def _plain(value: Any, depth: int, allowance: _Allowance) -> Any:
     if value is None or isinstance(value, (str, int, float)):
         return value
     return in_words(value)
+
+
+def _plain_key(key: Any) -> Any:
+    return key if key is None or isinstance(key, (str, int, float)) else in_words(key)
 
 
 def _weight(value: Any) -> int:
@@ -243,13 +249,17 @@ def _bytes_of(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _empty_bytes() -> bytes:
+    return b""
+
+
 def _path_of(kind: str) -> Callable[..., str]:
     """What reads the paths of a class."""
     flavour = pathlib.PureWindowsPath if "Windows" in kind else pathlib.PurePosixPath
 
     def path(*parts: Any) -> str:
-        if not all(isinstance(part, str) for part in parts):
-            raise UnreadableError("a path is not made of texts")
+        if not all(isinstance(part, str) for part in parts) or sum(map(len, parts)) > _LONGEST_PATH:
+            raise UnreadableError("a path is too long, or not made of texts")
         return str(flavour(*parts))
 
     return path
@@ -302,7 +312,7 @@ _FUNCTIONS = {
     "collections.OrderedDict": _dict_of,
     "collections.defaultdict": _dict_with_default,
     **{f"{module}.{name}": call for module in ("builtins", "__builtin__") for name, call in (
-        ("set", _set_of), ("frozenset", _set_of), ("dict", _dict_of),
+        ("set", _set_of), ("frozenset", _set_of), ("dict", _dict_of), ("bytes", _empty_bytes),
     )},
     "_codecs.encode": _bytes_of,
     "torch.Size": _size_of,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 
+import torch
 from torch import nn
 
 from utils.errors import ConfigError
@@ -38,8 +39,10 @@ def parse_activation(text: str) -> nn.Module:
     try:
         values = [ast.literal_eval(value) for value in call.args]
         named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg}
-        return ACTIVATIONS[name](*values, **named)
-    except (ValueError, TypeError) as error:
+        module = ACTIVATIONS[name](*values, **named)
+        module(torch.zeros(1, device="meta"))  # some numbers are refused at the first use alone
+        return module
+    except (ValueError, TypeError, ArithmeticError, AssertionError, RuntimeError) as error:
         raise ConfigError(f"activation {text!r}: arguments must be plain numbers that it takes ({error})") from error
 
 

@@ -37,6 +37,9 @@ def test_training_starts_from_it(upstream_files: Path, data: Path, tmp_path: Pat
     assert last.meta.yaml["activation"] == "nn.Hardswish()"
 
 
-def test_it_cannot_be_resumed(upstream_files: Path) -> None:
-    with pytest.raises(CheckpointError, match="start a new training"):
-        train.run(resume=str(upstream_files / "last.pt"), device="cpu")
+@pytest.mark.parametrize("name", ["last.pt", "best.pt"])
+def test_it_cannot_be_resumed(name: str, upstream_files: Path) -> None:
+    path = upstream_files / name
+    words = rf"{name}: a checkpoint that YOLOv5 has written; .* bit for bit, .* a new training with --weights {path}$"
+    with pytest.raises(CheckpointError, match=words):
+        train.run(resume=str(path), device="cpu")

@@ -199,3 +199,30 @@ def test_names_of_a_data_set_replace_numbers_only(saved: Path, tmp_path: Path) -
     assert DetectMultiBackend(tmp_path / "numbered.pt", data=tmp_path / "data.yaml").names == {0: "one", 1: "two"}
     with pytest.raises(ConfigError, match=r"nope\.yaml"):
         DetectMultiBackend(saved, data="nope.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": torch.ones(3)}, "has format"),
+        ({"format": "1" * 5000}, "has format"),
+        ({"opt": [1]}, "`opt` cannot be a list"),
+        ({"epoch": "3"}, "`epoch` cannot be a str"),
+        ({"model": {3: torch.ones(1)}}, "`model` must be a dict of tensors"),
+        ({"model": dict.fromkeys(map(str, range(100)), torch.ones(10_000))}, "values of its own"),
+        ({"meta": {"yaml": {}, "names": {0: 1}, "nc": 1, "stride": [], "hyp": None}}, "a name for each"),
+        ({"meta": {"yaml": {}, "names": {}, "nc": 10**30, "stride": [], "hyp": None}}, "a name for each"),
+    ],
+)
+def test_parts_of_a_wrong_kind(change: dict, words: str, saved: Path) -> None:
+    torch.save({**torch.load(saved, weights_only=True), **change}, saved)
+    with pytest.raises(CheckpointError, match=words) as caught:
+        read_checkpoint(saved)
+    assert len(str(caught.value)) < 200 + len(str(saved))
+
+
+def test_a_description_cannot_ask_for_memory() -> None:
+    checkpoint = checkpoint_of(DetectionModel("yolov5n.yaml", nc=2))
+    checkpoint.meta.yaml["width_multiple"] = 100
+    with pytest.raises(CheckpointError, match="does not fit its own description"):
+        model_from_checkpoint(checkpoint)

@@ -198,6 +198,7 @@ def main(folder: Path) -> None:
 def refused(network: DetectionModel, folder: Path) -> None:
     """Write networks that would compute something else here, or that cannot be built."""
     changed = {name: as_upstream(network) for name in ("uneven", "dilated", "unadded", "rewired", "pruned", "fused")}
+    changed |= {name: as_upstream(network) for name in ("other-kind", "strides", "long", "odd-act", "map")}
     changed |= {name: as_upstream(network) for name in ("unknown", "nameless", "no-yaml", "longer", "cyclic")}
     changed["uneven"].model[1].act = nn.ReLU()
     changed["dilated"].model[3].conv.dilation = (2, 2)
@@ -208,6 +209,15 @@ def refused(network: DetectionModel, folder: Path) -> None:
         if type(module).__name__ == "Conv":
             module.conv = nn.Conv2d(module.conv.in_channels, module.conv.out_channels, module.conv.kernel_size)
             del module.bn
+    changed["other-kind"].model[4].__class__ = stand_in("models.common", "SPPF")
+    changed["strides"].stride = torch.ones(1000)
+    changed["long"].model[1].conv.dilation = [1] * 1000
+    for module in changed["odd-act"].modules():
+        if type(module).__name__ == "Conv" and not isinstance(module.act, nn.Identity):
+            module.act = nn.LeakyReLU()
+            module.act.negative_slope = 1 << 100
+    changed["map"].yaml["head"][1][3][1] = 1000
+    changed["map"].model[7].scale_factor = 1000.0
     changed["unknown"].model[0].__class__ = stand_in("models.common", "CBAM")
     changed["nameless"].names = ["cat"]
     del changed["no-yaml"].yaml
