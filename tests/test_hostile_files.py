@@ -28,9 +28,9 @@ def test_nothing_runs_and_one_line_says_why(name: str, here: Path, capsys: pytes
     write, words = HOSTILE[name]
     path = here / "bad.pt"
     write(path)
-    started = time.monotonic()
+    started = time.process_time()
     assert main(["convert", str(path)]) == 2
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5  # of the processor: the machine may be busy
     line = capsys.readouterr().err
     with pytest.raises(CheckpointError) as caught:
         attempt_load(path)
