@@ -25,7 +25,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention.base import ROW_DEFAULTS, check_whole, head_count, is_plain_conv, layer_scale, local_term
+from models.attention.base import (
+    ROW_DEFAULTS,
+    check_whole,
+    head_count,
+    is_plain_conv,
+    layer_scale,
+    local_term,
+    scaled,
+)
 from models.attention.ops.dispatch import add_attention, attend_regions
 from models.attention.ops.regions import (
     RegionGrid,
@@ -129,7 +137,7 @@ class BiLevelRoutingAttention(nn.Module):
                 local = local.clone()  # as a hook, or another module, may have kept it
             mixed = add_attention(local, qkv, idx, grid, **settings)
         out = self._project_out(mixed[:, :, :height, :width], like=x)
-        return out if self.gamma is None else x + out * self.gamma.to(out.dtype).view(-1, 1, 1)
+        return out if self.gamma is None else x + scaled(out, self.gamma)
 
     @torch.no_grad()
     def route(self, x: Tensor) -> tuple[Tensor, RegionGrid]:
