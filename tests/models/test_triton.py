@@ -17,6 +17,7 @@ from attention_problems import assert_backend_agrees, draw_problem
 from models.attention.bra import BiLevelRoutingAttention
 from models.attention.ops.dispatch import attend_regions, choose_backend, why_not_triton
 from models.attention.ops.regions import RegionGrid
+from models.attention.ops.settings import AttentionSettings
 from utils.errors import BackendError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +125,7 @@ def test_refusals_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_backend(qkv)
     grid = RegionGrid.of(4, 4, 2)
     with pytest.raises(BackendError, match=r"CUDA device|not installed"):
-        attend_regions(qkv, torch.zeros(1, 4, 1, dtype=torch.int64), grid, num_heads=1, scale=1.0)
+        attend_regions(qkv, torch.zeros(1, 4, 1, dtype=torch.int64), grid, AttentionSettings(1, scale=1.0))
 
 
 @triton_installed
