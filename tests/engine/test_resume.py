@@ -126,10 +126,13 @@ def test_killed_at_twenty_random_moments(settings):
     done, in_saves = -1, 0
     for kill in range(20):
         child = start({"resume": str(last)} if last.exists() else {**settings, "name": "killed", "exist_ok": True})
+        within = (
+            1.5 * epoch_seconds if done < 22 else 0
+        )  # on a machine that has become faster: no epoch passes unkilled
         if kill % 5 == 4:
             moment = after(draw.uniform(0, 0.5))  # wherever that is, on the way to the first epoch
         else:
-            moment = after(draw.uniform(0, 1.5 * epoch_seconds), since=rewritten(folder / "opt.yaml"))
+            moment = after(draw.uniform(0, within), since=rewritten(folder / "opt.yaml"))
         if kill % 2 or not last.exists():
             moment = both(moment, while_saving(folder))
         assert kill_when(child, moment), "the run came to its end before it was killed"

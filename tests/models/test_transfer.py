@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -16,8 +17,14 @@ from models.yolo import DetectionModel
 from utils.errors import ConfigError
 
 
-def trained(cfg: str | dict = "yolov5n.yaml", nc: int = 4) -> DetectionModel:
-    """A stand-in for a trained model: every tensor, running statistics included, away from its initial value."""
+@cache
+def trained(cfg: str = "yolov5n.yaml", nc: int = 4) -> DetectionModel:
+    """A stand-in for a trained model, made once and shared by the tests, which only read it."""
+    return as_if_trained(cfg, nc)
+
+
+def as_if_trained(cfg: str | dict, nc: int = 4) -> DetectionModel:
+    """A model whose tensors, running statistics included, are all away from their initial values."""
     model = fill_module(DetectionModel(cfg, nc=nc), "golden:", 1.5)
     model.model[-1].anchors *= 1.25
     return model.eval()
@@ -157,7 +164,7 @@ def test_the_same_block_in_front_of_a_trained_one() -> None:
 def test_beside_a_trained_attention_with_the_same_tensors(row: str, place: str) -> None:
     """Only the rows tell which of the two the trained tensors belong to."""
     content, title = load_model_yaml("yolov5n-biformer-neck.yaml")
-    old, new = trained(content), DetectionModel(insert_rows(content, [f"{row}@{place}"], title), nc=4)
+    old, new = as_if_trained(content), DetectionModel(insert_rows(content, [f"{row}@{place}"], title), nc=4)
     report = transfer_weights(old.state_dict(), new, description=old.yaml)
     assert (report.transferred, report.unused) == (len(old.state_dict()), [])
     inserted_at = 22 if place.startswith("before") else 23
