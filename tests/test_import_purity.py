@@ -66,7 +66,7 @@ print(json.dumps(changed))
 
 
 def all_modules() -> list[str]:
-    packages = ("utils", "models", "engine", "tools")
+    packages = ("utils", "models", "engine", "tools", "yolov5_biformer")
     files = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
     dotted = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
     return [name.removesuffix(".__init__") for name in dotted] + [
