@@ -143,10 +143,13 @@ class AutoShape(nn.Module):
 
 def _sides(size: int | Sequence[int]) -> Shape:
     """Height and width, of one number or of two."""
-    sides = [size] if isinstance(size, (int, float)) else list(size)
-    if len(sides) not in (1, 2) or min(sides) < 1:
+    try:
+        sides = [int(side) for side in np.ravel(size)]
+    except (TypeError, ValueError):
+        sides = []
+    if isinstance(size, str) or len(sides) not in (1, 2) or min(sides) < 1:
         raise OptionError(f"size={size}: expected a number of px from 1, or height and width")
-    return int(sides[0]), int(sides[-1])
+    return sides[0], sides[-1]
 
 
 def _padded_shape(shape_hw: Shape, rectangle: Shape, stride: int) -> Shape:

@@ -173,6 +173,11 @@ def test_settings_are_attributes(model):
     torch.testing.assert_close(found(amp=True), every)  # on the CPU it changes nothing
 
 
+@pytest.mark.parametrize("size", [64.0, np.int64(64), [64], (48, 64), np.array([64, 64])])
+def test_sizes_of_any_kind(model, size):
+    assert model(random_picture(64, 64), size=size).s == (1, 3, 64, 64)
+
+
 def test_augmented_and_profiled(model, caplog):
     picture = random_picture(96, 128)
     assert len(model(picture, size=64, augment=True).pred[0]) != len(model(picture, size=64).pred[0])
@@ -197,10 +202,10 @@ def test_what_can_be_wrapped(weights, wrapped):
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions_on_the_cpu(precision):
+def test_other_precisions_on_the_cpu(model, precision):
     picture = random_picture(96, 128)
-    single = AutoShape(picture_detector())(picture, size=64).pred[0]
-    other = AutoShape(picture_detector()).to(precision)(picture, size=64).pred[0]
+    single = model(picture, size=64).pred[0]
+    other = model.to(precision)(picture, size=64).pred[0]
     assert other.dtype == torch.float32
     sure = single[single[:, 4] > 0.5]
     nearest = torch.cdist(sure[:, :4], other[:, :4]).min(1).values
@@ -213,7 +218,7 @@ def test_results_can_be_changed(model):
     assert not boxes.requires_grad
 
 
-@pytest.mark.parametrize("size", [0, -64, (64, 0), (64, 64, 64), []])
+@pytest.mark.parametrize("size", [0, -64, (64, 0), (64, 64, 64), [], "64", None])
 def test_impossible_sizes(model, size):
     with pytest.raises(OptionError, match="size="):
         model(random_picture(64, 64), size=size)
