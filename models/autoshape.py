@@ -65,10 +65,10 @@ class AutoShape(nn.Module):
         Args:
             ims: a path, a Pillow image or an RGB array, or a list of these; see :func:`utils.pictures.read_pictures`.
                 A tensor (B, 3, H, W) goes straight to the model.
-            size: px that the longer side of each picture is scaled to; of a pair the larger counts, except for a
-                model of fixed input shape, which is given (height, width).
+            size: px that the longer side of each picture is scaled to; of a pair the larger counts. A file of one
+                input shape gets that shape.
             augment: test-time augmentation.
-            profile: log the time of each layer, where the wrapped model is a DetectionModel.
+            profile: log the time of each layer, where PyTorch runs the network.
 
         Returns:
             :class:`models.detections.Detections`; for a tensor what the model gives.
@@ -77,17 +77,17 @@ class AutoShape(nn.Module):
             DatasetError: when a picture cannot be read.
             OptionError: when a size or a threshold is out of range.
         """
-        options = {"augment": augment, **({"profile": True} if profile and not hasattr(self.model, "pt") else {})}
+        options = {"augment": augment, **({"profile": True} if profile and self._in_pytorch else {})}
         device, dtype = self._place()
         if isinstance(ims, torch.Tensor):
             return self._predict(ims.to(device, dtype), options)
-        sides = _sides(size)
+        longer = make_divisible(_longer_side(size), self.stride)
         prepare, infer, select = Profile(), Profile(), Profile()
         with prepare:
             pictures = read_pictures(ims)
             if not pictures:
                 return Detections([], [], [], names=self.names)
-            pixels = torch.from_numpy(self._letterbox(pictures, sides))
+            pixels = torch.from_numpy(self._letterbox(pictures, longer))
             batch = to_network(pixels, device, half=dtype == torch.float16).to(dtype)
         with infer:
             predictions = self._predict(batch, options)
@@ -97,6 +97,11 @@ class AutoShape(nn.Module):
         arrays, files = zip(*((picture.pixels, picture.file) for picture in pictures), strict=True)
         return Detections(arrays, found, files, times, self.names, batch.shape)
 
+    @property
+    def _in_pytorch(self) -> bool:
+        """Whether PyTorch runs the network, rather than a file of another format."""
+        return getattr(self.model, "pt", True)
+
     def _place(self) -> tuple[torch.device, torch.dtype]:
         """Where the model is and what it computes with; a model of another format has no parameters to tell."""
         parameter = next(self.model.parameters(), None)
@@ -104,25 +109,25 @@ class AutoShape(nn.Module):
             return parameter.device, parameter.dtype
         return torch.device(self.model.device), torch.float16 if self.model.fp16 else torch.float32
 
-    def _letterbox(self, pictures: Sequence[Picture], sides: Shape) -> np.ndarray:
-        """(B, 3, h, w) uint8 RGB, all pictures in one shape."""
-        stride = self.stride
-        rectangle = tuple(make_divisible(side, stride) for side in sides)
-        if getattr(self.model, "pt", True):
-            rectangle = (max(rectangle), max(rectangle))
-            shapes = {_padded_shape(picture.pixels.shape[:2], rectangle, stride) for picture in pictures}
+    def _letterbox(self, pictures: Sequence[Picture], side: int) -> np.ndarray:
+        """(B, 3, h, w) uint8 RGB, all pictures in one shape, their longer sides ``side`` px."""
+        fixed = getattr(self.model, "hw", None)  # of a file that takes one shape only
+        if fixed is not None:
+            exact, shape = False, fixed
+        else:
+            shapes = {_padded_shape(picture.pixels.shape[:2], side, self.stride) for picture in pictures}
             exact = len(shapes) == 1
-            shape = rectangle if exact else tuple(max(side) for side in zip(*shapes, strict=True))
-        else:  # one shape is all that such a file may know
-            exact, shape = False, rectangle
-        boxed = [letterbox(picture.pixels, shape, auto=exact, stride=stride)[0] for picture in pictures]
+            shape = (side, side) if exact else tuple(map(max, zip(*shapes, strict=True)))
+        boxed = [letterbox(picture.pixels, shape, auto=exact, stride=self.stride)[0] for picture in pictures]
         return np.ascontiguousarray(np.stack(boxed).transpose(0, 3, 1, 2))
 
     @torch.inference_mode()
     def _predict(self, batch: torch.Tensor, options: dict[str, bool]) -> Any:
         mixed = self.amp and batch.device.type != "cpu"
         with torch.autocast(batch.device.type, enabled=mixed):
-            return self.model(batch, **options)
+            # Past a backend's own precision: the network takes what .half() and the like have made of it
+            network = self.model.model if hasattr(self.model, "pt") and self._in_pytorch else self.model
+            return network(batch, **options)
 
     @torch.no_grad()
     def _select(self, predictions: Any, input_hw: Sequence[int], pictures: Sequence[Picture]) -> list[torch.Tensor]:
@@ -141,18 +146,18 @@ class AutoShape(nn.Module):
         return found
 
 
-def _sides(size: int | Sequence[int]) -> Shape:
-    """Height and width, of one number or of two."""
+def _longer_side(size: int | Sequence[int]) -> int:
+    """Of one number or of two the larger."""
     try:
         sides = [int(side) for side in np.ravel(size)]
     except (TypeError, ValueError):
         sides = []
     if isinstance(size, str) or len(sides) not in (1, 2) or min(sides) < 1:
         raise OptionError(f"size={size}: expected a number of px from 1, or height and width")
-    return sides[0], sides[-1]
+    return max(sides)
 
 
-def _padded_shape(shape_hw: Shape, rectangle: Shape, stride: int) -> Shape:
-    """Height and width of a picture scaled into a rectangle and padded to the next multiple of the stride."""
-    inner_hw, _, pad_wh = letterbox_geometry(shape_hw, rectangle, auto=True, stride=stride)
+def _padded_shape(shape_hw: Shape, side: int, stride: int) -> Shape:
+    """Height and width of a picture whose longer side is scaled to ``side``, padded to multiples of the stride."""
+    inner_hw, _, pad_wh = letterbox_geometry(shape_hw, (side, side), auto=True, stride=stride)
     return tuple(inner + round(2 * pad) for inner, pad in zip(inner_hw, reversed(pad_wh), strict=True))

@@ -38,6 +38,7 @@ class OtherFormat(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.names, self.stride, self.device = network.names, network.stride, torch.device("cpu")
+        self.hw = (64, 128)
         self.seen: list[torch.Size] = []
         self.hidden = [network]  # in a list, so that it is no submodule
 
@@ -142,9 +143,9 @@ def test_a_file_of_one_shape_gets_that_shape():
     backend = OtherFormat(network)
     pictures = [random_picture(40, 30), random_picture(64, 128)]
     for picture in pictures:
-        AutoShape(backend)([picture], size=(64, 128))
+        AutoShape(backend)([picture], size=640)
     assert backend.seen == [(1, 3, 64, 128)] * 2
-    (boxes,) = AutoShape(backend)(pictures[1], size=(64, 128)).pred
+    (boxes,) = AutoShape(backend)(pictures[1]).pred
     (expected,) = AutoShape(network)(pictures[1], size=128).pred
     torch.testing.assert_close(boxes, expected, atol=1e-2, rtol=1e-4)
 
@@ -185,7 +186,8 @@ def test_augmented_and_profiled(model, caplog):
     with caplog.at_level("INFO"):
         bare(picture, size=64, profile=True)
         model(picture, size=64, profile=True)
-    assert sum("Conv" in line for line in caplog.messages) == 3
+        AutoShape(OtherFormat(picture_detector().eval()))(picture, profile=True)
+    assert sum("Conv" in line for line in caplog.messages) == 3 * 2
 
 
 @pytest.mark.parametrize("wrapped", ["model", "backend", "ensemble"])
