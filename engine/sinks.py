@@ -7,7 +7,6 @@ first, so that the most confident one is drawn on top.
 from __future__ import annotations
 
 import csv
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,11 +24,11 @@ from utils.environment import check_imshow
 from utils.errors import BackendError, OptionError
 from utils.image_io import write_image
 from utils.log import LOGGER
+from utils.paths import safe_name
 
 _DEFAULT_FPS = 30.0  # of videos that do not say theirs
 _CODEC = "mp4v"  # the one that every build of OpenCV can write
 _NOT_WRITABLE = (".dng", ".mpo", ".pfm")  # pictures of these kinds are saved as JPEG
-_UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
 _CSV_COLUMNS = ("Image Name", "Prediction", "Confidence")
 
 
@@ -278,9 +277,3 @@ class WindowSink:
     def close(self) -> None:
         """Close the windows."""
         cv2.destroyAllWindows()
-
-
-def safe_name(name: str) -> str:
-    """A class name as the name of one folder, whatever characters it has."""
-    cleaned = _UNSAFE.sub("_", name).strip().rstrip(".")
-    return cleaned or "_"

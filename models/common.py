@@ -1,7 +1,7 @@
 """Names that YOLOv5 users import from here: every block that a model YAML can use, and the inference wrapper.
 
 The blocks live in ``models/layers/`` by family, the attention modules in ``models/attention/``, one idea a file, the
-wrapper in ``models/backends/``.
+wrapper in ``models/backends/``, AutoShape and its results in ``models/autoshape.py`` and ``models/detections.py``.
 """
 
 from models.attention.axial import AxialAttention, AxialAttentionBlock
@@ -11,7 +11,9 @@ from models.attention.deformable import DeformableAttention, DeformableAttention
 from models.attention.dilated import DilatedAttention, DilatedAttentionBlock
 from models.attention.full import FullAttention, FullAttentionBlock
 from models.attention.window import WindowAttention, WindowAttentionBlock
+from models.autoshape import AutoShape
 from models.backends.multi import DetectMultiBackend
+from models.detections import Detections
 from models.layers.c3_biformer import C3BiFormer
 from models.layers.conv import (
     Conv,
@@ -34,6 +36,7 @@ __all__ = [
     "C3TR",
     "SPP",
     "SPPF",
+    "AutoShape",
     "AxialAttention",
     "AxialAttentionBlock",
     "BiFormerBlock",
@@ -52,6 +55,7 @@ __all__ = [
     "DeformableAttention",
     "DeformableAttentionBlock",
     "DetectMultiBackend",
+    "Detections",
     "DilatedAttention",
     "DilatedAttentionBlock",
     "Expand",

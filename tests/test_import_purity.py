@@ -83,10 +83,17 @@ PLANTED = {
 
 
 def all_modules() -> list[str]:
-    packages = ("utils", "models", "engine", "tools")
+    packages = ("utils", "models", "engine", "tools", "yolov5_biformer")
     files = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
     dotted = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
-    return [name.removesuffix(".__init__") for name in dotted] + ["train", "val", "detect", "benchmark", "ablate"]
+    return [name.removesuffix(".__init__") for name in dotted] + [
+        "train",
+        "val",
+        "detect",
+        "benchmark",
+        "ablate",
+        "hubconf",
+    ]
 
 
 @pytest.fixture(scope="module")

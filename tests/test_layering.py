@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {"utils": {"utils"}, "models": {"models", "utils"}, "engine": {"engine", "models", "utils"}}
-SCRIPTS = {"train", "val", "detect", "benchmark", "ablate", "export", "hubconf"}
+SCRIPTS = {"train", "val", "detect", "benchmark", "ablate", "export", "hubconf", "yolov5_biformer"}
 FACADES = {
     "utils.general",
     "utils.dataloaders",

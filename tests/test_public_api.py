@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 
 import pytest
 
 NAMES = {
     "models.common": """autopad Conv DWConv DWConvTranspose2d Bottleneck BottleneckCSP CrossConv C3 C3x C3TR C3SPP
         C3Ghost SPP SPPF Focus GhostConv GhostBottleneck Contract Expand Concat TransformerLayer TransformerBlock
-        DetectMultiBackend BiLevelRoutingAttention BiFormerBlock C3BiFormer FullAttention FullAttentionBlock
-        WindowAttention WindowAttentionBlock AxialAttention AxialAttentionBlock DilatedAttention DilatedAttentionBlock
-        DeformableAttention DeformableAttentionBlock""",
+        DetectMultiBackend AutoShape Detections BiLevelRoutingAttention BiFormerBlock C3BiFormer FullAttention
+        FullAttentionBlock WindowAttention WindowAttentionBlock AxialAttention AxialAttentionBlock DilatedAttention
+        DilatedAttentionBlock DeformableAttention DeformableAttentionBlock""",
     "models.yolo": "Detect BaseModel DetectionModel Model parse_model",
     "models.experimental": "attempt_load Ensemble MixConv2d",
     "utils.general": """non_max_suppression xyxy2xywh xywh2xyxy xywhn2xyxy xyxy2xywhn scale_boxes clip_boxes
@@ -32,9 +33,13 @@ NAMES = {
     "train": "run parse_opt main train",
     "val": "run parse_opt main process_batch",
     "detect": "run parse_opt main",
+    "hubconf": """custom yolov5n yolov5s yolov5m yolov5l yolov5x yolov5n6 yolov5s6 yolov5m6 yolov5l6 yolov5x6
+        yolov5n_biformer yolov5s_biformer yolov5m_biformer yolov5l_biformer yolov5x_biformer""",
 }
 
+_NAMED = "pretrained=True, channels=3, classes=80, autoshape=True, _verbose=True, device=None"
 SIGNATURES = {
+    **{f"hubconf.{name}": _NAMED for name in NAMES["hubconf"].split()[1:]},
     "utils.torch_utils.select_device": "device='', batch_size=0, newline=True",
     "utils.torch_utils.smart_optimizer": "model, name='Adam', lr=0.001, momentum=0.9, decay=1e-05",
     "utils.torch_utils.ModelEMA": "model, decay=0.9999, tau=2000, updates=0",
@@ -54,6 +59,14 @@ SIGNATURES = {
     "models.common.DetectMultiBackend": (
         "weights='yolov5s.pt', device='cpu', dnn=False, data=None, fp16=False, fuse=True"
     ),
+    "models.common.AutoShape": "model, verbose=True",
+    "models.common.AutoShape.forward": "self, ims, size=640, augment=False, profile=False",
+    "models.common.Detections": "ims, pred, files, times=(0.0, 0.0, 0.0), names=None, shape=None",
+    "models.common.Detections.show": "self, labels=True",
+    "models.common.Detections.save": "self, labels=True, save_dir='runs/detect/exp', exist_ok=False",
+    "models.common.Detections.render": "self, labels=True",
+    "models.common.Detections.crop": "self, save=True, save_dir='runs/detect/exp', exist_ok=False",
+    "hubconf.custom": "path, autoshape=True, _verbose=True, device=None",
     "models.common.Conv": "c1, c2, k=1, s=1, p=None, g=1, d=1, act=True",
     "models.common.C3": "c1, c2, n=1, shortcut=True, g=1, e=0.5",
     "utils.augmentations.augment_hsv": "im, hgain=0.5, sgain=0.5, vgain=0.5",
@@ -131,8 +144,7 @@ def test_name_is_there(module, name):
 
 @pytest.mark.parametrize("path", sorted(SIGNATURES))
 def test_signature_is_that_of_the_page(path):
-    module, _, name = path.rpartition(".")
-    parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters.values()
+    parameters = inspect.signature(pkgutil.resolve_name(path)).parameters.values()
     shown = [
         parameter.name if parameter.default is inspect.Parameter.empty else f"{parameter.name}={parameter.default!r}"
         for parameter in parameters

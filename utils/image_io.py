@@ -57,6 +57,26 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise DatasetError(f"{file}: cannot be written ({error.strerror or error})") from error
 
 
+def to_8bit(image: np.ndarray) -> np.ndarray:
+    """Any depth and channel count to (H, W, 3) uint8; the order of channels stays.
+
+    Args:
+        image: (H, W), or (H, W, C) with one channel, or three and more, of which the first three count. Of 16 bits the
+            upper 8 stay, other whole numbers are clipped to 0..255, floating-point values up to 1 become 0..255.
+    """
+    if image.dtype.kind == "f":
+        finite = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
+        scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
+        image = np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
+    elif image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        image = np.clip(image, 0, 255).astype(np.uint8)
+    if image.ndim == 2 or image.shape[2] == 1:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    return np.ascontiguousarray(image[..., :3])
+
+
 def ends_as_jpeg(tail: bytes) -> bool:
     """Whether a JPEG file is complete, by the end mark among its last :data:`JPEG_TAIL` bytes."""
     return _JPEG_END in tail
@@ -81,20 +101,7 @@ def _decode(data: np.ndarray, floating: bool) -> np.ndarray | None:
             image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
-    return None if image is None else _to_bgr8(image)
-
-
-def _to_bgr8(image: np.ndarray) -> np.ndarray:
-    """Any depth and channel count to (H, W, 3) uint8."""
-    if image.dtype.kind == "f":
-        finite = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
-        scale = 255.0 if finite.max(initial=0.0) <= 1.0 else 1.0
-        image = np.clip(np.rint(finite * scale), 0, 255).astype(np.uint8)
-    elif image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.ndim == 2:
-        return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    return np.ascontiguousarray(image[..., :3])
+    return None if image is None else to_8bit(image)
 
 
 def _decode_with_pillow(file: Path) -> np.ndarray:

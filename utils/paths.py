@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from utils.errors import ConfigError
 
-PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PROJECT_ROOT = Path(__file__).resolve().parent.parent  # of the clone; the folder of the package when installed
 _NUMBERED_RUNS = 9999  # more runs than this in one folder is a loop gone wild, not a user
+_UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
+
+
+def home_of_data() -> Path:
+    """Where the project puts a data set that it draws itself: its own folder, or the current one when installed."""
+    return PROJECT_ROOT if (PROJECT_ROOT / "pyproject.toml").is_file() else Path.cwd()
 
 
 def increment_path(path: str | Path, exist_ok: bool = False, sep: str = "", mkdir: bool = False) -> Path:
@@ -44,6 +51,12 @@ def make_folder(path: Path) -> Path:
         reason = f"this folder cannot be made ({error.strerror or error})"
         raise ConfigError(f"{path}: {reason}; choose another --project or --name") from error
     return path
+
+
+def safe_name(name: str) -> str:
+    """A class name as the name of one folder, whatever characters it has."""
+    cleaned = _UNSAFE.sub("_", name).strip().rstrip(".")
+    return cleaned or "_"
 
 
 def check_suffix(file: str | Path | list, suffix: str | tuple[str, ...] = (".pt",), msg: str = "") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from utils.datasets.shapes import draw_shapes
 from utils.errors import DatasetError
 from utils.log import LOGGER
-from utils.paths import PROJECT_ROOT, check_yaml
+from utils.paths import PROJECT_ROOT, check_yaml, home_of_data
 from utils.yaml_io import yaml_load
 
 SPLITS = ("train", "val", "test")
@@ -46,7 +46,7 @@ def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = Tru
     roots = _possible_roots(content.get("path"), folder)
     root = _find_root(roots, splits)
     if "drawn_by" in content and (root or autodownload):
-        root = _draw(content["drawn_by"], root or (PROJECT_ROOT / str(content.get("path"))).resolve(), origin)
+        root = _draw(content["drawn_by"], root or (home_of_data() / str(content.get("path"))).resolve(), origin)
     hint = f"; its `download:` entry says: {content['download']}" if content.get("download") else ""
     if root is None:
         looked = ", ".join(dict.fromkeys(map(str, roots)))
