@@ -12,7 +12,9 @@ from engine.features import FeatureTap
 from engine.images import note_training_size
 from engine.options.detect import DetectOptions
 from engine.predictor import FrameResult, Predictor, Selection, Stopwatches
+from engine.routing import RoutingSink, layer_titles
 from engine.sinks import CropSink, CsvSink, DrawingStyle, FeatureSink, Frame, MediaSink, Sink, TextSink, WindowSink
+from models.attention.recording import RoutingRecorder
 from models.backends.multi import DetectMultiBackend
 from utils.datasets.sources import LoadImages, find_files
 from utils.devices import select_device
@@ -53,16 +55,20 @@ def run_detection(options: DetectOptions) -> DetectionSummary:
     files = find_files(resolve_source(options.source))  # before the model, which takes longer to load
     backend = load_detector(options)
     height, width = check_img_size(options.image_size(), backend.stride)
+    backend.warmup((1, 3, height, width))  # before anybody listens: its image is black
     found = 0
     with ExitStack() as stack:
         tap = stack.enter_context(FeatureTap(backend.model)) if options.visualize else None
+        recorder = stack.enter_context(RoutingRecorder(backend.model)) if options.show_routing else None
         save_dir = make_run_folder(options)
         sinks = open_sinks(options, save_dir, stack)
+        if recorder is not None:
+            titles = layer_titles(backend.model, recorder.names)
+            sinks.append(RoutingSink(save_dir, options.routing_place(), titles))
         source = stack.enter_context(
             LoadImages(files, (height, width), backend.stride, auto=backend.pt, vid_stride=options.vid_stride)
         )
-        predictor = Predictor(backend, selection_of(options), augment=options.augment, tap=tap)
-        backend.warmup((1, 3, height, width))
+        predictor = Predictor(backend, selection_of(options), augment=options.augment, tap=tap, recorder=recorder)
         style = DrawingStyle(options.line_thickness, options.hide_labels, options.hide_conf)
         for result in predictor.stream(source):
             frame = Frame(result, style)
@@ -126,8 +132,8 @@ def selection_of(options: DetectOptions) -> Selection:
 
 def make_run_folder(options: DetectOptions) -> Path | None:
     """Make the run's folder, or none when nothing is to be saved."""
-    saves = (options.save_txt, options.save_csv, options.save_crop, options.visualize, not options.nosave)
-    if not any(saves):
+    files = (options.save_txt, options.save_csv, options.save_crop, options.visualize, options.show_routing)
+    if options.nosave and not any(files):
         return None
     return increment_path(Path(options.project) / options.name, exist_ok=options.exist_ok, mkdir=True)
 

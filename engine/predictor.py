@@ -12,6 +12,7 @@ import torch
 
 from engine.features import FeatureMap, FeatureTap
 from engine.images import to_network
+from models.attention.recording import LayerRouting, RoutingRecorder
 from models.backends.multi import DetectMultiBackend
 from utils.boxes import scale_boxes
 from utils.datasets.sources import LoadImages
@@ -34,6 +35,7 @@ class FrameResult:
         title: beginning of a log line, such as ``image 1/2 PATH: ``.
         seconds: spent in the network.
         features: layers' outputs, when asked for.
+        routing: what its routed attention looked at, a layer each, when asked for.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class FrameResult:
     title: str = ""
     seconds: float = 0.0
     features: Sequence[FeatureMap] = ()
+    routing: Sequence[LayerRouting] = ()
 
     @property
     def stem(self) -> str:
@@ -100,6 +103,7 @@ class Predictor:
         *,
         augment: bool = False,
         tap: FeatureTap | None = None,
+        recorder: RoutingRecorder | None = None,
     ) -> None:
         """Bind a detector to its settings.
 
@@ -108,11 +112,13 @@ class Predictor:
             selection: which predictions count.
             augment: test-time augmentation.
             tap: where to take feature maps from.
+            recorder: where to take the routing of attention from.
         """
         self.backend = backend
         self.selection = selection or Selection()
         self.augment = augment
         self.tap = tap
+        self.recorder = recorder
         self.watches = Stopwatches()
 
     def stream(self, source: LoadImages) -> Iterator[FrameResult]:
@@ -130,6 +136,7 @@ class Predictor:
                 title=title,
                 seconds=self.watches.infer.dt,
                 features=features,
+                routing=self.recorder.take() if self.recorder else (),
             )
 
     def detect(self, pixels: np.ndarray, frame_hw: tuple[int, int]) -> tuple[np.ndarray, list[FeatureMap]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from engine.options.base import Options, flag
 from utils.errors import OptionError
 
 SAVE_FORMATS = (0, 1)
+ROUTING_AUTO = "auto"
 
 
 @dataclass
@@ -35,6 +37,9 @@ class DetectOptions(Options):
     agnostic_nms: bool = flag(False, "let boxes of different classes suppress each other")
     augment: bool = flag(False, "test-time augmentation")
     visualize: bool = flag(False, "save a picture and an array of each layer's feature maps")
+    show_routing: str = flag(
+        "", "draw which regions routed attention looks at from a point x,y (px), or from the best detections: auto"
+    )
     update: bool = flag(False, "strip the weights files of what only training needs, in place")
     project: str = flag("runs/detect", "folder of the runs")
     name: str = flag("exp", "name of this run, counted up when it exists")
@@ -54,6 +59,9 @@ class DetectOptions(Options):
         self._require(self.save_format in SAVE_FORMATS, "save_format", "0 or 1")
         self._require(min(self.image_size()) >= 1, "imgsz", "numbers from 1")
         self._require(bool(self.weight_files()), "weights", "at least one file")
+        if self.show_routing:
+            self.routing_place()
+            self._require(not self.augment, "show_routing", "no --augment beside it, which makes several passes")
 
     def image_size(self) -> tuple[int, int]:
         """Height and width in px; one number counts for both.
@@ -65,6 +73,22 @@ class DetectOptions(Options):
         if len(sides) not in (1, 2):
             raise OptionError(f"--imgsz {' '.join(map(str, sides))}: expected a side, or height and width")
         return sides[0], sides[-1]
+
+    def routing_place(self) -> tuple[float, float] | None:
+        """The point of ``--show-routing``, x and y in px of the image; None for ``auto``.
+
+        Raises:
+            OptionError: when it is neither.
+        """
+        if self.show_routing.strip().lower() == ROUTING_AUTO:
+            return None
+        try:
+            x, y = map(float, self.show_routing.split(","))
+        except ValueError:
+            x = y = math.nan
+        usable = math.isfinite(x) and math.isfinite(y) and min(x, y) >= 0
+        self._require(usable, "show_routing", f"{ROUTING_AUTO}, or a point x,y in px of the image such as 320,200")
+        return x, y
 
     def weight_files(self) -> list[str]:
         """The weights as a list, which callers of ``run`` may give as a single path."""
