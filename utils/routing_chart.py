@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _QUERY = "#00E5FF"  # a colour that the heat map does not have
 _HEAT = "inferno"
-_FAINTEST, _LOUDEST = 0.15, 0.7  # opacity of the regions that fit least and best
+_FAINTEST, _LOUDEST = 0.08, 0.65  # opacity of the regions that fit least and best
 _COLUMNS = 4  # panels a row
 _PANEL = 3.0  # inches, longer side of a panel
 _SHOWN = 480  # px of the image's longer side in a panel
