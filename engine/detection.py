@@ -14,6 +14,7 @@ from engine.options.detect import DetectOptions
 from engine.predictor import FrameResult, Predictor, Selection, Stopwatches
 from engine.routing import RoutingSink, layer_titles
 from engine.sinks import CropSink, CsvSink, DrawingStyle, FeatureSink, Frame, MediaSink, Sink, TextSink, WindowSink
+from engine.tiling import TiledPredictor, Tiling
 from models.attention.recording import RoutingRecorder
 from models.backends.multi import DetectMultiBackend
 from utils.datasets.sources import LoadImages, find_files
@@ -68,7 +69,11 @@ def run_detection(options: DetectOptions) -> DetectionSummary:
         source = stack.enter_context(
             LoadImages(files, (height, width), backend.stride, auto=backend.pt, vid_stride=options.vid_stride)
         )
-        predictor = Predictor(backend, selection_of(options), augment=options.augment, tap=tap, recorder=recorder)
+        predictor = (
+            TiledPredictor(backend, tiling_of(options), (height, width), selection_of(options), augment=options.augment)
+            if options.tile
+            else Predictor(backend, selection_of(options), augment=options.augment, tap=tap, recorder=recorder)
+        )
         style = DrawingStyle(options.line_thickness, options.hide_labels, options.hide_conf)
         for result in predictor.stream(source):
             frame = Frame(result, style)
@@ -128,6 +133,11 @@ def selection_of(options: DetectOptions) -> Selection:
     return Selection(
         options.conf_thres, options.iou_thres, options.classes or None, options.agnostic_nms, options.max_det
     )
+
+
+def tiling_of(options: DetectOptions) -> Tiling:
+    """The part of the options that says how to cut frames into tiles."""
+    return Tiling(options.tile, options.overlap, not options.tile_only)
 
 
 def make_run_folder(options: DetectOptions) -> Path | None:

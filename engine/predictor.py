@@ -124,7 +124,8 @@ class Predictor:
     def stream(self, source: LoadImages) -> Iterator[FrameResult]:
         """Detect in every frame of a source, one at a time, as the caller asks for them."""
         for path, pixels, image, capture, title in source:
-            boxes, features = self.detect(pixels, image.shape[:2])
+            begun = self.watches.infer.t
+            boxes, features = self.detect_frame(pixels, image)
             yield FrameResult(
                 path=Path(path),
                 image=image,
@@ -134,10 +135,22 @@ class Predictor:
                 fps=_frame_rate(capture),
                 input_hw=pixels.shape[-2:],
                 title=title,
-                seconds=self.watches.infer.dt,
+                seconds=self.watches.infer.t - begun,
                 features=features,
                 routing=self.recorder.take() if self.recorder else (),
             )
+
+    def detect_frame(self, pixels: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, list[FeatureMap]]:
+        """Detect in one frame; what a subclass replaces that looks at frames in another way.
+
+        Args:
+            pixels: (3, h, w) uint8 RGB, the frame letterboxed.
+            image: (H, W, 3) uint8 BGR, the frame as it is.
+
+        Returns:
+            As :meth:`detect`.
+        """
+        return self.detect(pixels, image.shape[:2])
 
     def detect(self, pixels: np.ndarray, frame_hw: tuple[int, int]) -> tuple[np.ndarray, list[FeatureMap]]:
         """Detect in one letterboxed frame.

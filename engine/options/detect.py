@@ -10,6 +10,8 @@ from utils.errors import OptionError
 
 SAVE_FORMATS = (0, 1)
 ROUTING_AUTO = "auto"
+LEAST_TILE = 32  # px
+MOST_OVERLAP = 0.9  # tiles multiply quickly beyond
 
 
 @dataclass
@@ -40,6 +42,9 @@ class DetectOptions(Options):
     show_routing: str = flag(
         "", "draw which regions routed attention looks at from a point x,y (px), or from the best detections: auto"
     )
+    tile: int = flag(0, "cut pictures into tiles of this side, px, for small objects in large pictures; 0 for not")
+    overlap: float = flag(0.2, "share of a tile that neighbours have in common, 0 to 0.9")
+    tile_only: bool = flag(False, "with --tile: do not look at the picture as a whole as well")
     update: bool = flag(False, "strip the weights files of what only training needs, in place")
     project: str = flag("runs/detect", "folder of the runs")
     name: str = flag("exp", "name of this run, counted up when it exists")
@@ -59,8 +64,13 @@ class DetectOptions(Options):
         self._require(self.save_format in SAVE_FORMATS, "save_format", "0 or 1")
         self._require(min(self.image_size()) >= 1, "imgsz", "numbers from 1")
         self._require(bool(self.weight_files()), "weights", "at least one file")
+        self._require(self.tile == 0 or self.tile >= LEAST_TILE, "tile", f"0, or a side from {LEAST_TILE} px")
+        self._require(0 <= self.overlap <= MOST_OVERLAP, "overlap", f"a number from 0 to {MOST_OVERLAP}")
+        self._require(bool(self.tile) or not self.tile_only, "tile_only", "a size by --tile beside it")
+        self._require(not (self.tile and self.visualize), "visualize", "no --tile beside it")
         if self.show_routing:
             self.routing_place()
+            self._require(not self.tile, "show_routing", "no --tile beside it")
             self._require(not self.augment, "show_routing", "no --augment beside it, which makes several passes")
 
     def image_size(self) -> tuple[int, int]:

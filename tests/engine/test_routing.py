@@ -123,7 +123,7 @@ def test_what_is_drawn_is_what_the_layer_used():
     panel = panel_of(routing, (100, 50), frame, "")
     region = panel.query[0] * routing.grid.cols + panel.query[1]
     chosen = np.flatnonzero(np.isfinite(panel.shares))
-    rows, columns = panel.shares.shape
+    columns = panel.shares.shape[1]
     as_numbers = [place // columns * routing.grid.cols + place % columns for place in chosen]
     assert sorted(as_numbers) == sorted(routing.idx[0, region].tolist())
     assert np.nansum(panel.shares) == pytest.approx(1, abs=1e-5)
@@ -184,7 +184,9 @@ def test_a_picture_beside_the_others(weights, picture, tmp_path):
     np.testing.assert_array_equal(read_image(run / picture.name), read_image(plain / picture.name))
 
 
-@pytest.mark.parametrize("options", [{"show_routing": "auto", "conf_thres": 1.0}, {"show_routing": "500,5", "nosave": True}])
+@pytest.mark.parametrize(
+    "options", [{"show_routing": "auto", "conf_thres": 1.0}, {"show_routing": "500,5", "nosave": True}]
+)
 def test_a_frame_without_a_place_is_passed_over(weights, picture, tmp_path, options):
     assert list((go(weights, picture, tmp_path, **options) / "routing").iterdir()) == []
 
