@@ -21,6 +21,7 @@ from typing import Any
 from engine.cli import run_command
 from engine.options.base import Options
 from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from utils.errors import OptionError
 from utils.log import setup_logging
 
@@ -41,6 +42,12 @@ BENCHMARKS = {
         AttentionBenchmarkOptions,
         "engine.benchmarks.attention",
         "run_attention",
+    ),
+    "tiling": Benchmark(
+        "small objects in large images: average precision with detect.py --tile and without",
+        TilingBenchmarkOptions,
+        "engine.benchmarks.tiling",
+        "run_tiling",
     ),
 }
 
