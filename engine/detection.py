@@ -19,7 +19,7 @@ from models.attention.recording import RoutingRecorder
 from models.backends.multi import DetectMultiBackend
 from utils.datasets.sources import LoadImages, find_files
 from utils.devices import select_device
-from utils.errors import OptionError
+from utils.errors import ConfigError, OptionError
 from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT, find_weights, increment_path
 from utils.sizes import check_img_size
@@ -60,7 +60,7 @@ def run_detection(options: DetectOptions) -> DetectionSummary:
     found = 0
     with ExitStack() as stack:
         tap = stack.enter_context(FeatureTap(backend.model)) if options.visualize else None
-        recorder = stack.enter_context(RoutingRecorder(backend.model)) if options.show_routing else None
+        recorder = stack.enter_context(open_recorder(backend)) if options.show_routing else None
         save_dir = make_run_folder(options)
         sinks = open_sinks(options, save_dir, stack)
         if recorder is not None:
@@ -133,6 +133,18 @@ def selection_of(options: DetectOptions) -> Selection:
     return Selection(
         options.conf_thres, options.iou_thres, options.classes or None, options.agnostic_nms, options.max_det
     )
+
+
+def open_recorder(backend: DetectMultiBackend) -> RoutingRecorder:
+    """What listens to the detector's routed attention.
+
+    Raises:
+        OptionError: when it has none.
+    """
+    try:
+        return RoutingRecorder(backend.model)
+    except ConfigError as error:
+        raise OptionError(f"--show-routing: {error}") from error
 
 
 def tiling_of(options: DetectOptions) -> Tiling:

@@ -21,7 +21,7 @@ from models.yolo import DetectionModel
 from utils.augmentations import letterbox
 from utils.boxes import scale_boxes
 from utils.datasets.shapes import draw_scene
-from utils.errors import ConfigError, OptionError
+from utils.errors import OptionError
 from utils.image_io import read_image, write_image
 from utils.routing_chart import plot_routing
 
@@ -209,7 +209,7 @@ def test_recording_belongs_to_its_frame(weights, picture, tmp_path):
 
 def test_networks_without_routing_are_refused(picture, tmp_path):
     plain = save_detector(tmp_path / "plain.pt", PLAIN)
-    with pytest.raises(ConfigError, match="no bi-level routing attention"):
+    with pytest.raises(OptionError, match=r"--show-routing: .* no bi-level routing attention"):
         go(plain, picture, tmp_path, show_routing="auto")
     assert not (tmp_path / "runs").exists()
 
