@@ -35,7 +35,8 @@ DETECT = """--weights=['yolov5s.pt'] --source=data/images --data= --imgsz=[640] 
 --conf-thres=0.25 --iou-thres=0.45 --max-det=1000 --device= --view-img=False --save-txt=False --save-format=0
 --save-csv=False --save-conf=False --save-crop=False --nosave=False --classes=None --agnostic-nms=False
 --augment=False --visualize=False --update=False --project=runs/detect --name=exp --exist-ok=False --line-thickness=3
---hide-labels=False --hide-conf=False --half=False --dnn=False --vid-stride=1"""
+--hide-labels=False --hide-conf=False --half=False --dnn=False --vid-stride=1 --recursive=False --batch-size=1
+--save-json=False --verbose=False"""
 BENCHMARK_ATTENTION = """--sizes=[320,640,960,1280] --imgsz=[320,640,960,1280] --levels=['P3','P4','P5'] --batch-size=1
 --repeats=20 --seconds=6.0 --max-gflops=400.0 --device= --threads=2 --precision= --quick=False --docs=
 --project=runs/benchmark --name=attention --exist-ok=False"""

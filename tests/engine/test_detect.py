@@ -19,10 +19,11 @@ import torch
 
 import detect
 from engine.cli import run_command
-from engine.detection import DetectionSummary, resolve_source, run_detection
+from engine.detection import DetectionSummary, run_detection
 from engine.features import FeatureTap
 from engine.options.detect import DetectOptions
 from engine.predictor import Predictor, Selection
+from engine.sources import resolve_source
 from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
 from models.common import DetectMultiBackend
 from models.yolo import DetectionModel
@@ -106,7 +107,7 @@ def expected_boxes() -> np.ndarray:
 def test_boxes_come_back_in_the_pixels_of_the_picture(weights, pictures):
     backend = DetectMultiBackend(weights)
     predictor = Predictor(backend, Selection(conf_thres=0.5))
-    (result,) = predictor.stream(LoadImages(pictures, img_size=64, stride=backend.stride))
+    (result,) = predictor.stream(LoadImages(pictures, img_size=64, stride=backend.stride).iter_frames())
     found = result.boxes
     assert found.dtype == np.float32 and found.shape == (64, 6)
     expected = expected_boxes()
@@ -234,21 +235,21 @@ def test_run_takes_keywords_and_returns_nothing(weights, pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "message"),
     [
-        "0",
-        "rtsp://host/stream",
-        "rtmp://host/x",
-        "HTTP://host/a.jpg",
-        "https://host/v.mp4",
-        "list.streams",
-        "screen",
-        "screen 0 1 2 3 4",
+        ("999", "999: cannot be opened"),
+        ("rtsp://127.0.0.1:9/live", "rtsp://127.0.0.1:9/live: cannot be opened"),
+        ("http://me:secret@127.0.0.1:9/stream", "^http://127.0.0.1:9/stream: cannot be opened"),
+        ("http://127.0.0.1:9/a.streams", "cannot be opened"),
+        ("gone.streams", r"gone\.streams: cannot be read as a list of streams"),
+        ("screen 1 2", r"expected screen \[number\] \[left top width height\]"),
+        ("screen 0 1 2 3 0", "width and height from 1"),
     ],
 )
-def test_sources_of_later_releases_are_refused(source):
-    with pytest.raises(OptionError, match="not available yet"):
-        resolve_source(source)
+def test_live_sources_that_are_not_there_are_named(weights, tmp_path, source, message):
+    with pytest.raises(DatasetError, match=message):
+        go(weights, source, tmp_path)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_empty_source_does_not_mean_the_current_folder():
@@ -301,6 +302,7 @@ def test_no_window_without_a_display(weights, pictures, tmp_path, monkeypatch):
         {"iou_thres": -0.1},
         {"max_det": 0},
         {"vid_stride": 0},
+        {"batch_size": 0},
         {"line_thickness": 0},
         {"imgsz": [64, 64, 64]},
         {"imgsz": 0},
@@ -372,13 +374,13 @@ def test_program_runs_without_a_display(weights, pictures, tmp_path):
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "image 2/2" in done.stderr and "64x64 2 行人" in done.stderr and "Speed: " in done.stderr
-    assert "1 file could not be read" in done.stderr and "broken.png" in done.stderr
+    assert "1 source could not be read in full" in done.stderr and "broken.png" in done.stderr
     assert (tmp_path / "runs" / "detect" / "exp" / "照 片.png").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--source", "0"], "webcam"), (["--conf-thres", "2"], "--conf-thres 2.0"), (["--dnn"], "not available yet")],
+    [(["--source", " "], "--source"), (["--conf-thres", "2"], "--conf-thres 2.0"), (["--dnn"], "not available yet")],
 )
 def test_program_ends_with_2_and_one_line_for_a_users_mistake(arguments, words, capsys):
     try:
