@@ -153,7 +153,7 @@ class Predictor:
             alike = _waiting_alike(turns, turns[-1])
             if len(alike) == self.batch_size:
                 self._run(alike)
-            elif len(turns) >= _WINDOW * self.batch_size:
+            if len(turns) >= _WINDOW * self.batch_size and turns[0].result is None:
                 self._run(_waiting_alike(turns, turns[0]))
             yield from _finished(turns)
         while turns:

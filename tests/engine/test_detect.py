@@ -1,8 +1,4 @@
-"""detect.py from end to end with a detector whose answers are known.
-
-The detector has one level of stride 8 and one anchor of 10 x 13 px. Its head ignores its input: every cell predicts a
-box of exactly the anchor's size around the cell's centre.
-"""
+"""detect.py from end to end with a detector whose answers are known; see ``tiny_detector.py``."""
 
 from __future__ import annotations
 
@@ -24,37 +20,15 @@ from engine.features import FeatureTap
 from engine.options.detect import DetectOptions
 from engine.predictor import Predictor, Selection
 from engine.sources import resolve_source
-from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
+from models.checkpoint import read_checkpoint
 from models.common import DetectMultiBackend
-from models.yolo import DetectionModel
+from tiny_detector import NAMES, save_detector, save_video
 from utils.datasets.sources import LoadImages
 from utils.errors import BackendError, ConfigError, DatasetError, OptionError
 from utils.image_io import read_image, write_image
 from utils.log import LOGGER
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "nc": 2,
-    "depth_multiple": 1.0,
-    "width_multiple": 1.0,
-    "anchors": [[10, 13]],
-    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]]],
-    "head": [[[-1], 1, "Detect", ["nc", "anchors"]]],
-}
-NAMES = {0: "bus", 1: "行人"}
-LOGIT_HALF = 0.0  # sigmoid 0.5: centre of the cell, size of the anchor
-
-
-def save_detector(path: Path, objectness: float = 4.0) -> Path:
-    torch.manual_seed(0)
-    model = DetectionModel(TINY)
-    model.names = dict(NAMES)
-    head = model.model[-1].m[0]
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.copy_(torch.tensor([LOGIT_HALF] * 4 + [objectness, -8.0, 4.0]))
-    write_checkpoint(path, Checkpoint(model.state_dict(), ModelMeta.of(model), optimizer={"state": torch.ones(5000)}))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +52,6 @@ def logger_as_before():
     yield
     LOGGER.handlers[:], LOGGER.propagate = before[:2]
     LOGGER.setLevel(before[2])
-
-
-def save_video(path: Path, frames: int = 5, size: tuple[int, int] = (64, 48)) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.0, size)
-    for number in range(frames):
-        writer.write(np.full((size[1], size[0], 3), 40 * number, np.uint8))
-    writer.release()
-    return path
 
 
 def go(weights: Path, source: Path | str, folder: Path, **options) -> DetectionSummary:
