@@ -13,7 +13,7 @@ import pytest
 
 from engine.cli import run_command
 from engine.options.ablate import AblateOptions
-from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
 from engine.options.detect import DetectOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -40,6 +40,9 @@ DETECT = """--weights=['yolov5s.pt'] --source=data/images --data= --imgsz=[640] 
 BENCHMARK_ATTENTION = """--sizes=[320,640,960,1280] --imgsz=[320,640,960,1280] --levels=['P3','P4','P5'] --batch-size=1
 --repeats=20 --seconds=6.0 --max-gflops=400.0 --device= --threads=2 --precision= --quick=False --docs=
 --project=runs/benchmark --name=attention --exist-ok=False"""
+BENCHMARK_DETECT = """--weights= --source= --frames=120 --imgsz=640 --img=640 --img-size=640 --conf-thres=0.25
+--batch-size=1 --repeats=5 --device= --threads=2 --quick=False --docs= --project=runs/benchmark --name=detect
+--exist-ok=False"""
 ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --resume=False --data=data/shapes.yaml
 --weights= --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100 --batch-size=16 --imgsz=640 --img=640 --img-size=640
 --optimizer=None --nbs=None --cos-lr=False --label-smoothing=0.0 --rect=False --quad=False --multi-scale=False
@@ -50,6 +53,7 @@ FLAGS = [
     (ValOptions, VAL),
     (DetectOptions, DETECT),
     (AttentionBenchmarkOptions, BENCHMARK_ATTENTION),
+    (DetectBenchmarkOptions, BENCHMARK_DETECT),
     (AblateOptions, ABLATE),
 ]
 

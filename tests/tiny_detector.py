@@ -39,9 +39,9 @@ def save_detector(path: Path, objectness: float = 4.0) -> Path:
     return path
 
 
-def save_video(path: Path, frames: int = 5, size: tuple[int, int] = (64, 48)) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.0, size)
+def save_video(path: Path, frames: int = 5, size: tuple[int, int] = (64, 48), codec: str = "MJPG") -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), 12.0, size)
     for number in range(frames):
-        writer.write(np.full((size[1], size[0], 3), 40 * number, np.uint8))
+        writer.write(np.full((size[1], size[0], 3), 40 * number % 256, np.uint8))
     writer.release()
     return path

@@ -20,7 +20,7 @@ from engine.features import FeatureTap
 from engine.options.detect import DetectOptions
 from engine.predictor import Predictor, Selection
 from engine.sources import resolve_source
-from models.checkpoint import read_checkpoint
+from models.checkpoint import read_checkpoint, write_checkpoint
 from models.common import DetectMultiBackend
 from tiny_detector import NAMES, save_detector, save_video
 from utils.datasets.sources import LoadImages
@@ -178,6 +178,22 @@ def test_several_weights_vote_together(weights, pictures, tmp_path):
     assert run_detection(options).detections == 64  # the sure one's boxes, each once
     with pytest.raises(OptionError, match="--visualize"):
         run_detection(dataclasses.replace(options, visualize=True))
+
+
+def test_names_come_from_a_data_set(weights, pictures, tmp_path):
+    nameless = read_checkpoint(weights)
+    nameless.meta.names.clear()
+    nameless.meta.names.update({0: "0", 1: "1"})
+    write_checkpoint(tmp_path / "nameless.pt", nameless)
+    (tmp_path / "data.yaml").write_text("names: [bus, ship]\ntrain: x\nval: x\n")
+    summary = go(tmp_path / "nameless.pt", pictures, tmp_path, data=str(tmp_path / "data.yaml"), save_csv=True)
+    assert ",ship," in (summary.save_dir / "predictions.csv").read_text()
+
+
+def test_test_time_augmentation_finds_the_same_classes(weights, pictures, tmp_path):
+    summary = go(weights, pictures, tmp_path, augment=True, save_txt=True)
+    labels = (summary.save_dir / "labels" / "照 片.txt").read_text().splitlines()
+    assert labels and {line.split()[0] for line in labels} == {"1"}
 
 
 def test_update_strips_the_weights(pictures, tmp_path):
