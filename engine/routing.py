@@ -158,7 +158,7 @@ class RoutingSink:
         result = frame.result
         views = routing_views(result, self.place, self.titles)
         if views:
-            plot_routing(result.image, views, self.folder / f"{result.stem}.png")
+            plot_routing(result.image, views, self.folder / result.subfolder / f"{result.stem}.png")
         elif self.place is None:
             LOGGER.info("%s: no detection, so no routing is shown; --show-routing x,y chooses a point", result.path)
         else:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.features import FeatureMap
 from engine.images import to_network
 from engine.predictor import Predictor, Selection
 from models.backends.multi import DetectMultiBackend
 from utils.augmentations import letterbox
 from utils.boxes import scale_boxes
+from utils.datasets.frames import SourceFrame
 from utils.nms import non_max_suppression
 from utils.tiles import merge_tiles, plan_tiles
 
@@ -51,6 +51,7 @@ class TiledPredictor(Predictor):
         selection: Selection | None = None,
         *,
         augment: bool = False,
+        batch_size: int = 1,
     ) -> None:
         """Bind a detector to its settings.
 
@@ -60,13 +61,26 @@ class TiledPredictor(Predictor):
             imgsz: height and width that each tile is letterboxed to, px; what the detector was trained at.
             selection: which predictions count, in each tile and in the whole.
             augment: test-time augmentation.
+            batch_size: frames that are read before they are looked at; how many tiles go through the network together
+                does not depend on it.
         """
-        super().__init__(backend, selection, augment=augment)
+        super().__init__(backend, selection, augment=augment, batch_size=batch_size)
         self.tiling = tiling
         self.imgsz = tuple(imgsz)
 
-    def detect_frame(self, pixels: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, list[FeatureMap]]:
-        """Detect in one frame, tile by tile; arguments and result as in :class:`engine.predictor.Predictor`."""
+    def detect_frames(self, frames: Sequence[SourceFrame]) -> list[np.ndarray]:
+        """Detect in frames one by one, each tile by tile; see :class:`engine.predictor.Predictor`."""
+        return [self.detect_image(frame.image) for frame in frames]
+
+    def detect_image(self, image: np.ndarray) -> np.ndarray:
+        """Detect in one image, tile by tile.
+
+        Args:
+            image: (H, W, 3) uint8 BGR.
+
+        Returns:
+            Boxes as in :class:`engine.predictor.FrameResult`.
+        """
         image_hw = image.shape[:2]
         tiles = plan_tiles(image_hw, self.tiling.size, self.tiling.overlap)
         batch = _BATCH if self.backend.pt else 1  # other formats may be made for single images
@@ -87,7 +101,7 @@ class TiledPredictor(Predictor):
             )
             merged[:, :4] = merged[:, :4].round()
         self.watches.frames += 1
-        return merged.numpy(), []
+        return merged.numpy()
 
     def _detect_in(self, image: np.ndarray, tiles: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """Boxes of tiles of one size, each (n, 6) in px of the image."""
@@ -141,4 +155,4 @@ def detect_tiled(
         (n, 6) float32 x1 y1 x2 y2 in whole px of the image, confidence, class; most confident first.
     """
     sides = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
-    return TiledPredictor(backend, tiling, sides, selection).detect_frame(image, image)[0]
+    return TiledPredictor(backend, tiling, sides, selection).detect_image(image)

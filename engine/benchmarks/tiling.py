@@ -24,6 +24,7 @@ from utils.atomic import replacing
 from utils.augmentations import letterbox
 from utils.boxes import xywhn2xyxy
 from utils.coco_eval import CocoFigures, coco_figures
+from utils.datasets.frames import SourceFrame
 from utils.datasets.shapes import CLASSES, Scene, draw_large_scene
 from utils.devices import select_device
 from utils.errors import DatasetError
@@ -137,7 +138,7 @@ def _records(
     for scene in tqdm(scenes, title, leave=False, disable=None):
         boxed, _, _ = letterbox(scene.image, sides, stride=predictor.backend.stride)
         pixels = np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))
-        found, _ = predictor.detect_frame(pixels, scene.image)
+        (found,) = predictor.detect_frames([SourceFrame(Path(), pixels, scene.image)])
         height, width = scene.image.shape[:2]
         corners = xywhn2xyxy(scene.labels[:, 1:], width, height)
         labels = np.concatenate([scene.labels[:, :1], corners], 1).astype(np.float32)

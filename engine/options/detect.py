@@ -19,11 +19,17 @@ class DetectOptions(Options):
     """Options of a detection run."""
 
     weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints; several vote together")
-    source: str = flag("data/images", "picture, video, folder, pattern, or .txt list of paths")
+    source: str = flag(
+        "data/images",
+        "picture, video, folder, pattern, .txt list of paths, .streams list, camera number, URL, or "
+        "'screen [number] [left top width height]'",
+    )
+    recursive: bool = flag(False, "look into the folders below a folder too, and keep them apart in the results")
     data: str = flag("", "data set YAML with the class names, for weights that have none")
     imgsz: list[int] = flag(
         [640], "image size, px: a side, or height and width", names=("--imgsz", "--img", "--img-size")
     )
+    batch_size: int = flag(1, "pictures or video frames that go through the network together")
     conf_thres: float = flag(0.25, "confidence that a detection must have, 0 to 1")
     iou_thres: float = flag(0.45, "IoU above which the less confident of two boxes goes, 0 to 1")
     max_det: int = flag(1000, "detections kept per image")
@@ -32,6 +38,7 @@ class DetectOptions(Options):
     save_txt: bool = flag(False, "write detections as label files")
     save_format: int = flag(0, "their boxes: 0 for centre and size, 1 for two corners", choices=SAVE_FORMATS)
     save_csv: bool = flag(False, "write detections into predictions.csv")
+    save_json: bool = flag(False, "write detections into predictions.json, in COCO's result form")
     save_conf: bool = flag(False, "add the confidence to the label files")
     save_crop: bool = flag(False, "save a picture of each detection, by class")
     nosave: bool = flag(False, "do not save annotated pictures and videos")
@@ -55,12 +62,13 @@ class DetectOptions(Options):
     half: bool = flag(False, "half precision (CUDA)")
     dnn: bool = flag(False, "OpenCV DNN for ONNX files", later="inference with OpenCV DNN")
     vid_stride: int = flag(1, "take every n-th frame of a video")
+    verbose: bool = flag(False, "log a line for every frame, however many there are")
 
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
         self._require_share("conf_thres", "iou_thres")
-        self._require_from(1, "max_det", "line_thickness", "vid_stride")
+        self._require_from(1, "batch_size", "max_det", "line_thickness", "vid_stride")
         self._require(self.save_format in SAVE_FORMATS, "save_format", "0 or 1")
         self._require(min(self.image_size()) >= 1, "imgsz", "numbers from 1")
         self._require(bool(self.weight_files()), "weights", "at least one file")

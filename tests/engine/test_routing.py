@@ -201,7 +201,7 @@ def test_recording_belongs_to_its_frame(weights, picture, tmp_path):
     backend = DetectMultiBackend(weights)
     with RoutingRecorder(backend.model) as recorder:
         stream = Predictor(backend, recorder=recorder).stream(
-            LoadImages([picture, tmp_path / "z.png"], 64, backend.stride)
+            LoadImages([picture, tmp_path / "z.png"], 64, backend.stride).iter_frames()
         )
         routings: list[list[LayerRouting]] = [list(result.routing) for result in stream]
     assert [routing[0].map_hw for routing in routings] == [(8, 8), (8, 4)]

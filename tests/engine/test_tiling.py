@@ -85,8 +85,8 @@ def test_tiles_are_magnified_to_the_networks_size(backend):
 def test_a_picture_within_one_tile_is_as_without_tiles(backend, tmp_path, hw, whole):
     write_image(tmp_path / "small.png", np.zeros((*hw, 3), np.uint8))
     source = LoadImages(tmp_path, 64, backend.stride)
-    (plain,) = Predictor(backend).stream(source)
-    (tiled,) = TiledPredictor(backend, Tiling(64, 0.5, whole), (64, 64)).stream(source)
+    (plain,) = Predictor(backend).stream(source.iter_frames())
+    (tiled,) = TiledPredictor(backend, Tiling(64, 0.5, whole), (64, 64)).stream(source.iter_frames())
     np.testing.assert_array_equal(plain.boxes, tiled.boxes)
 
 
