@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -104,25 +105,50 @@ def test_help_does_not_wait_for_torch(words, flag):
     assert flag in done.stdout
 
 
+@pytest.fixture
+def data(tmp_path):
+    """A set of no images, which nothing here gets as far as to miss."""
+    (tmp_path / "images").mkdir()
+    file = tmp_path / "data.yaml"
+    file.write_text(f"path: {tmp_path}\ntrain: images\nval: images\nnames: [thing]\n")
+    return file
+
+
+@pytest.fixture
+def exit_code(tmp_path, monkeypatch):
+    """Runs a script as a program, but in this process: starting another one takes seconds."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(script, *arguments):
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        return stop.value.code
+
+    return run
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         (["train.py", "--cfg", "yolov5n.yaml", "--weights", "nowhere.pt"], "nowhere.pt"),
         (["train.py", "--cfg", "no-such-model.yaml", "--weights", ""], "no-such-model.yaml"),
         (["train.py", "--resume"], "--resume"),
-        (["train.py", "--cfg", "yolov5n.yaml", "--weights", "", "--device", "7"], "--device cpu"),
         (["val.py", "--weights", "nowhere.pt"], "nowhere.pt"),
         (["ablate.py", "--variants", "no-such-model.yaml"], "no-such-model.yaml"),
     ],
 )
-def test_a_users_mistake_is_one_line_and_exit_2(arguments, expected, tmp_path):
-    data = tmp_path / "data.yaml"
-    (tmp_path / "images").mkdir()
-    data.write_text(f"path: {tmp_path}\ntrain: images\nval: images\nnames: [thing]\n")
-    command = [sys.executable, str(ROOT / arguments[0]), *arguments[1:], "--data", str(data)]
-    device = [] if "--device" in arguments else ["--device", "cpu"]
+def test_a_users_mistake_is_one_line_and_exit_2(arguments, expected, data, tmp_path, exit_code, capsys):
+    assert exit_code(*arguments, "--data", str(data), "--device", "cpu", "--project", str(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert expected in said.strip().splitlines()[-1]
+
+
+def test_a_users_mistake_in_a_process_of_its_own(data, tmp_path):
+    words = ["--cfg", "yolov5n.yaml", "--weights", "", "--device", "7", "--data", str(data), "--project", str(tmp_path)]
     done = subprocess.run(
-        [*command, *device, "--project", str(tmp_path)],
+        [sys.executable, str(ROOT / "train.py"), *words],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -131,7 +157,7 @@ def test_a_users_mistake_is_one_line_and_exit_2(arguments, expected, tmp_path):
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    assert expected in done.stderr.strip().splitlines()[-1]
+    assert "--device cpu" in done.stderr.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS])
@@ -151,17 +177,11 @@ def test_other_errors_keep_their_traceback():
         run_command(stumble)
 
 
-def test_several_processes_that_cannot_find_each_other(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "--cfg", "yolov5n.yaml", "--weights", ""],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "WORLD_SIZE": "2", "RANK": "0"},
-    )
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: WORLD_SIZE=2 says several processes")
+def test_several_processes_that_cannot_find_each_other(monkeypatch, exit_code, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert exit_code("train.py", "--cfg", "yolov5n.yaml", "--weights", "") == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: WORLD_SIZE=2 says several processes")
 
 
 def test_scripts_stay_small():

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Runs in a fresh interpreter. Third-party packages come first: what they do on import is theirs.
@@ -15,8 +17,8 @@ PROBE = r"""
 import importlib, json, os, random, socket, sys, warnings
 import cv2, numpy, PIL.Image, PIL.ImageDraw, PIL.ImageFont, torch, torchvision, tqdm, yaml
 import torch.utils.data, torch.utils.flop_counter, logging, multiprocessing.pool
-root, modules = sys.argv[1], sys.argv[2:]
-sys.path.insert(0, root)
+roots = json.loads(sys.argv[1])
+sys.path[:0] = roots
 events, watching = [], False
 
 def watch(event, arguments):
@@ -28,7 +30,7 @@ def watch(event, arguments):
     elif event == "open":
         path, mode, flags = arguments
         writes = (mode and set(mode) & set("wax+")) or (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        ours = str(path).startswith(root) and ".venv" not in str(path)
+        ours = str(path).startswith(tuple(roots)) and ".venv" not in str(path)
         reads_ours = ours and not str(path).endswith((".py", ".pyc"))
         if (writes and "__pycache__" not in str(path)) or reads_ours:
             events.append([event, repr((path, mode))])
@@ -51,18 +53,33 @@ def state():
     }
 
 sys.addaudithook(watch)
-changed = {}
-for name in modules:
-    before, watching = state(), True
-    importlib.import_module(name)
-    watching = False
-    after = state()
-    difference = {key: [str(before[key])[:300], str(after[key])[:300]] for key in before if before[key] != after[key]}
-    if difference or events:
-        changed[name] = {"state": difference, "events": list(events)}
-        events.clear()
-print(json.dumps(changed))
+found = []
+for modules in roots.values():
+    changed = {}
+    for name in modules:
+        before, watching = state(), True
+        importlib.import_module(name)
+        watching = False
+        after = state()
+        difference = {key: [str(before[key])[:300], str(after[key])[:300]] for key in before
+                      if before[key] != after[key]}
+        if difference or events:
+            changed[name] = {"state": difference, "events": list(events)}
+            events.clear()
+    found.append({"changed": changed, "files": os.listdir()})
+print(json.dumps(found))
 """
+
+PLANTED = {
+    "sets_environment": "import os\nos.environ['PLANTED'] = '1'",
+    "writes": "open('planted.txt', 'w').close()",
+    "reads": "open(__file__.replace('.py', '.yaml')).close()",
+    "sets_torch": "import torch\ntorch.set_num_threads(torch.get_num_threads() + 1)",
+    "connects": "import socket\nsocket.socket().connect_ex(('127.0.0.1', 9))",
+    "draws": "import random\nrandom.random()",
+    "runs": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])",
+    "innocent": "VALUE = 1",
+}
 
 
 def all_modules() -> list[str]:
@@ -72,9 +89,15 @@ def all_modules() -> list[str]:
     return [name.removesuffix(".__init__") for name in dotted] + ["train", "val", "detect", "benchmark", "ablate"]
 
 
-def probe(root: Path, modules: list[str], cwd: Path) -> dict:
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What the project's modules change, and after them the planted ones; and the files in the working folder."""
+    planted, cwd = tmp_path_factory.mktemp("planted"), tmp_path_factory.mktemp("cwd")
+    for name, code in PLANTED.items():
+        (planted / f"{name}.py").write_text(code)
+    (planted / "reads.yaml").write_text("a: 1")
     done = subprocess.run(
-        [sys.executable, "-B", "-c", PROBE, str(root), *modules],
+        [sys.executable, "-B", "-c", PROBE, json.dumps({str(ROOT): all_modules(), str(planted): list(PLANTED)})],
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -86,25 +109,11 @@ def probe(root: Path, modules: list[str], cwd: Path) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_importing_changes_nothing(tmp_path):
-    modules = all_modules()
-    assert len(modules) > 50
-    assert probe(ROOT, modules, tmp_path) == {}
-    assert not list(tmp_path.iterdir())
+def test_importing_changes_nothing(found: list[dict]) -> None:
+    assert len(all_modules()) > 50
+    assert found[0] == {"changed": {}, "files": []}
 
 
-def test_the_probe_sees_what_a_module_does(tmp_path):
-    planted = {
-        "sets_environment": "import os\nos.environ['PLANTED'] = '1'",
-        "writes": "open('planted.txt', 'w').close()",
-        "reads": "open(__file__.replace('.py', '.yaml')).close()",
-        "sets_torch": "import torch\ntorch.set_num_threads(torch.get_num_threads() + 1)",
-        "connects": "import socket\nsocket.socket().connect_ex(('127.0.0.1', 9))",
-        "draws": "import random\nrandom.random()",
-        "runs": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])",
-        "innocent": "VALUE = 1",
-    }
-    for name, code in planted.items():
-        (tmp_path / f"{name}.py").write_text(code)
-    (tmp_path / "reads.yaml").write_text("a: 1")
-    assert set(probe(tmp_path, list(planted), tmp_path)) == set(planted) - {"innocent"}
+def test_the_probe_sees_what_a_module_does(found: list[dict]) -> None:
+    assert set(found[1]["changed"]) == set(PLANTED) - {"innocent"}
+    assert found[1]["files"] == ["planted.txt"]

@@ -15,6 +15,7 @@ from engine.benchmarks.naive import NaiveBRA
 from models.attention import BiLevelRoutingAttention
 from models.attention.ops.dispatch import attend_regions
 from models.attention.ops.regions import RegionGrid
+from models.attention.ops.settings import AttentionSettings
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def dense_runs(shape: Shape, settings: Settings) -> dict[tuple[str, str], Callab
     dense_grad = torch.randn(q.shape, generator=random).to(settings.device, settings.dtype)
 
     def ours() -> torch.Tensor:
-        return attend_regions(qkv, idx, grid, num_heads=shape.heads, scale=head**-0.5)
+        return attend_regions(qkv, idx, grid, AttentionSettings(shape.heads, scale=head**-0.5))
 
     def dense() -> torch.Tensor:
         return F.scaled_dot_product_attention(q, k, v)

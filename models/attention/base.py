@@ -64,7 +64,7 @@ class MapAttention(nn.Module):
         if self.lepe is not None:
             mixed = mixed + self.lepe(qkv[:, 2 * self.dim :])
         out = self.output_linear(mixed)
-        return out if self.gamma is None else x + out * self.gamma.to(out.dtype).view(-1, 1, 1)
+        return out if self.gamma is None else x + scaled(out, self.gamma)
 
     def attend(self, qkv: Tensor) -> Tensor:
         """Mix the values of the keys that each query sees.
@@ -110,6 +110,19 @@ def head_count(dim: int, num_heads: int | None = None) -> int:
 def layer_scale(dim: int, init_scale: float | None) -> nn.Parameter | None:
     """A factor per channel that starts at ``init_scale``; None for none."""
     return None if init_scale is None else nn.Parameter(torch.full((dim,), float(init_scale)))
+
+
+def scaled(branch: Tensor, gamma: Tensor | None) -> Tensor:
+    """Multiply what a residual branch gives by its layer scale.
+
+    Args:
+        branch: (B, C, H, W).
+        gamma: (C,), a factor per channel; None for none.
+
+    Returns:
+        (B, C, H, W) of the branch's type.
+    """
+    return branch if gamma is None else branch * gamma.to(branch.dtype).view(-1, 1, 1)
 
 
 def local_term(dim: int, kernel: int) -> nn.Conv2d | None:

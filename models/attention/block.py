@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
+
+from models.attention.base import layer_scale, scaled
 
 
 class DropPath(nn.Module):
@@ -76,22 +77,15 @@ class AttentionBlock(nn.Module):
         # The published keys are mlp.0 and mlp.3: a place is kept free between them
         self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.Identity(), nn.GELU(), nn.Linear(hidden, dim))
         self.drop_path = DropPath(drop_path)
-        for name in ("gamma0", "gamma1", "gamma2"):
-            start = None if init_scale is None else nn.Parameter(torch.full((dim,), float(init_scale)))
-            self.register_parameter(name, start)
+        self.gamma0, self.gamma1, self.gamma2 = (layer_scale(dim, init_scale) for _ in range(3))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same shape."""
-        x = x + _scaled(self.pos_embed(x), self.gamma0)
+        x = x + scaled(self.pos_embed(x), self.gamma0)
         attended = self.attn(_channels_first(self.norm1(_channels_last(x))))
-        x = x + self.drop_path(_scaled(attended, self.gamma1))
+        x = x + self.drop_path(scaled(attended, self.gamma1))
         mixed = _channels_first(self.mlp(self.norm2(_channels_last(x))))
-        return x + self.drop_path(_scaled(mixed, self.gamma2))
-
-
-def _scaled(branch: Tensor, gamma: Tensor | None) -> Tensor:
-    """Multiply the channels of (B, C, H, W) by a layer scale, keeping the branch's type."""
-    return branch if gamma is None else branch * gamma.to(branch.dtype).view(-1, 1, 1)
+        return x + self.drop_path(scaled(mixed, self.gamma2))
 
 
 def _channels_last(x: Tensor) -> Tensor:

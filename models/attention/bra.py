@@ -25,7 +25,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.attention.base import ROW_DEFAULTS, check_whole, head_count, is_plain_conv, layer_scale, local_term
+from models.attention.base import (
+    ROW_DEFAULTS,
+    check_whole,
+    head_count,
+    is_plain_conv,
+    layer_scale,
+    local_term,
+    scaled,
+)
 from models.attention.ops.dispatch import add_attention, attend_regions
 from models.attention.ops.regions import (
     RegionGrid,
@@ -37,6 +45,7 @@ from models.attention.ops.regions import (
     to_regions,
 )
 from models.attention.ops.routing import RegionRouter
+from models.attention.ops.settings import AttentionSettings
 from models.registry import register_layer
 from utils.errors import ConfigError
 
@@ -116,21 +125,16 @@ class BiLevelRoutingAttention(nn.Module):
         qkv, grid = self._projected(x)
         qk, v = qkv.split([2 * self.dim, self.dim], dim=-1)
         idx = self.router(qk, grid, self.topk)
-        settings = {
-            "num_heads": self.num_heads,
-            "scale": self.scale,
-            "mask_padding": self.padding != "released",
-            "backend": self.backend,
-        }
+        settings = AttentionSettings(self.num_heads, self.scale, mask_padding=self.padding != "released")
         if self.lepe is None:
-            mixed = from_regions(attend_regions(qkv, idx, grid, **settings), grid)
+            mixed = from_regions(attend_regions(qkv, idx, grid, settings, self.backend), grid)
         else:
             local = self.lepe(from_regions(v, grid))
             if not is_plain_conv(self.lepe):
                 local = local.clone()  # as a hook, or another module, may have kept it
-            mixed = add_attention(local, qkv, idx, grid, **settings)
+            mixed = add_attention(local, qkv, idx, grid, settings, self.backend)
         out = self._project_out(mixed[:, :, :height, :width], like=x)
-        return out if self.gamma is None else x + out * self.gamma.to(out.dtype).view(-1, 1, 1)
+        return out if self.gamma is None else x + scaled(out, self.gamma)
 
     @torch.no_grad()
     def route(self, x: Tensor) -> tuple[Tensor, RegionGrid]:

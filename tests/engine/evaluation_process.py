@@ -1,7 +1,7 @@
 """One evaluation by one process and shared out among several; ``test_shared_evaluation.py`` runs it and compares.
 
-Started as ``python evaluation_process.py FOLDER``. The processes are forked from here, where torch is loaded but has
-done nothing yet, so that they start at once.
+It runs in a process of its own. The others are forked from there, where torch is loaded but has done nothing yet, so
+that they start at once.
 """
 
 from __future__ import annotations
@@ -10,14 +10,11 @@ import multiprocessing
 import os
 import pickle
 import socket
-import sys
 from pathlib import Path
 
 import pycocotools.cocoeval  # noqa: F401 - loaded before forking
 import torch
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from engine.evaluator import EvalResult, evaluate
 from utils.dist import process_group
@@ -97,7 +94,9 @@ def share(rank: int, ranks: int, batches: int, port: int, folder: Path) -> None:
 
 
 def main(folder: Path) -> None:
-    """All launches side by side, and each again in one process."""
+    """All launches side by side, and each again in one process; what they say goes to ``said.txt``."""
+    with (folder / "said.txt").open("w") as said:
+        os.dup2(said.fileno(), 2)
     forked, processes = multiprocessing.get_context("fork"), []
     for ranks, batches in LAUNCHES:
         with socket.socket() as probe:
@@ -108,10 +107,7 @@ def main(folder: Path) -> None:
         process.start()
     for process in processes:
         process.join()
+    torch.set_num_threads(1)
     for ranks, batches in LAUNCHES:
         model, loader = material(batches)
         (folder / f"{ranks}-alone.pickle").write_bytes(pickle.dumps(measure(loader, model, "alone")))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

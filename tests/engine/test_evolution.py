@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_dataset import make_dataset
+from training_process import tiny_model
 
 import train
 from engine.evolution import Evolution, evolve, training_options
@@ -307,7 +308,7 @@ def settings(tmp_path_factory):
     yaml_save(root / "hyps" / "c_wild.yaml", {**START, "degrees": 60})
     (root / "hyps" / "d_broken.yaml").write_text("lr0: [")
     return {
-        "cfg": "yolov5n.yaml",
+        "cfg": str(tiny_model(root)),
         "weights": "",
         "data": str(make_dataset(root / "set")),
         "imgsz": 64,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_dataset import NAMES, make_dataset
+from training_process import tiny_model
 
 import train
 from engine.evaluator import EvaluatedBatch
@@ -143,8 +144,8 @@ def test_a_training_survives_the_loss_of_every_picture_and_writes_its_events(tmp
     for name in blocked:
         (folder / name).mkdir(parents=True)
     train.run(
-        cfg="yolov5n.yaml", weights="", data=str(data), imgsz=64, batch_size=4, epochs=1, device="cpu", workers=0,
-        project=str(folder.parent), name="exp", exist_ok=True,
+        cfg=str(tiny_model(tmp_path)), weights="", data=str(data), imgsz=64, batch_size=4, epochs=1, device="cpu",
+        workers=0, project=str(folder.parent), name="exp", exist_ok=True,
     )  # fmt: skip
     drawn = [text for text in warnings() if "not drawn" in text]
     assert sorted(text.split(":")[0].rpartition("/")[2] for text in drawn) == sorted(blocked)

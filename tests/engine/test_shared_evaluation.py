@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_process import IMAGES_A_BATCH, LAUNCHES
+from evaluation_process import IMAGES_A_BATCH, LAUNCHES, main
+from training_process import start_function
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
     """Results and batch numbers by "<processes>-<rank or alone>", and what went to the terminal."""
     folder = tmp_path_factory.mktemp("shared")
-    script = Path(__file__).with_name("evaluation_process.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    return {path.stem: pickle.loads(path.read_bytes()) for path in folder.iterdir()}, done.stderr
+    process = start_function(main, folder)
+    process.join(120)
+    said = (folder / "said.txt").read_text()
+    assert process.exitcode == 0, said
+    return {path.stem: pickle.loads(path.read_bytes()) for path in folder.glob("*.pickle")}, said
 
 
 def plain(result) -> dict:

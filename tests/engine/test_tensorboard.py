@@ -3,78 +3,29 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboard_process import main
+from training_process import start_function
 
 from engine.callbacks import Callbacks
 from engine.results import CSV_COLUMNS
 from engine.tensorboard import CurveLog
 from utils.log import LOGGER
 
-ROOT = Path(__file__).resolve().parents[2]
 TAGS = list(CSV_COLUMNS[1:])
-
-# One process for all that must not touch this one: what is imported, and a limit on the size of files.
-APART = """
-import json, logging, sys
-from pathlib import Path
-import engine.training
-from engine.callbacks import Callback, Callbacks
-from engine.tensorboard import CurveLog
-
-class Count(Callback):
-    epochs = ended = 0
-    def on_fit_epoch_end(self, epoch, values, fitness):
-        self.epochs += 1
-    def on_train_end(self, results, save_dir):
-        self.ended += 1
-
-class Keep(logging.Handler):
-    def emit(self, record):
-        said.append(record.getMessage())
-
-said, found, root = [], {}, Path(sys.argv[1])
-logging.getLogger("yolov5").addHandler(Keep())
-logging.getLogger("yolov5").setLevel("INFO")
-
-def train(name):
-    folder, count = root / name, Count()
-    folder.mkdir()
-    callbacks = Callbacks(CurveLog(folder), count)
-    callbacks.run("on_train_start", options=None, save_dir=folder)
-    for epoch in range(5):
-        callbacks.run("on_fit_epoch_end", epoch=epoch, values=[0.5] * 13, fitness=0.5)
-    callbacks.run("on_train_end", results=(), save_dir=folder)
-    found[name] = {"said": list(said), "epochs": count.epochs, "ended": count.ended,
-                   "sizes": [file.stat().st_size for file in folder.iterdir()]}
-    said.clear()
-
-CurveLog(root).close()
-found["imported"] = [name for name in sys.modules if name.split(".")[0] == "tensorboard"]
-sys.modules["tensorboard"] = None
-train("absent")
-del sys.modules["tensorboard"]
-if sys.platform != "win32":
-    import resource
-    for limit in (0, 100, 1500):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-        train(str(limit))
-print(json.dumps(found))
-"""
 
 
 @pytest.fixture(scope="module")
 def apart(tmp_path_factory):
     folder = tmp_path_factory.mktemp("apart")
-    done = subprocess.run(
-        [sys.executable, "-c", APART, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    process = start_function(main, folder)
+    process.join(120)
+    assert process.exitcode == 0
+    return json.loads((folder / "found.json").read_text())
 
 
 def values_of(epoch: int, shift: float = 0.0) -> list[float]:

@@ -17,16 +17,18 @@ ARCHITECTURES = golden_json("architectures")["models"]
 pytestmark = pytest.mark.golden
 
 
-def build_on_meta(case: dict) -> DetectionModel:
-    """Shapes are all that these tests look at, so no weight is ever made."""
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> tuple[str, DetectionModel]:
+    """A name and its network, built once; shapes are all that is looked at, so no weight is ever made."""
+    case = ARCHITECTURES[request.param]
     with torch.device("meta"):
-        return DetectionModel(f"{case['yaml']}.yaml", nc=case["nc"])
+        return request.param, DetectionModel(f"{case['yaml']}.yaml", nc=case["nc"])
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_state_dict_equals_the_reference_to_the_letter(name: str) -> None:
+def test_state_dict_equals_the_reference_to_the_letter(architecture: tuple[str, DetectionModel]) -> None:
+    name, model = architecture
     case = ARCHITECTURES[name]
-    state = build_on_meta(case).state_dict()
+    state = model.state_dict()
     lines = [f"{key} {tuple(value.shape)}" for key, value in state.items()]
     if "listing" in case:
         assert lines == [f"{key} {tuple(shape)}" for key, shape in case["listing"]]
@@ -34,10 +36,9 @@ def test_state_dict_equals_the_reference_to_the_letter(name: str) -> None:
     assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == case["key_shape_sha256"]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_size_strides_and_anchors(name: str) -> None:
+def test_size_strides_and_anchors(architecture: tuple[str, DetectionModel]) -> None:
+    name, model = architecture
     case = ARCHITECTURES[name]
-    model = build_on_meta(case)
     assert sum(parameter.numel() for parameter in model.parameters()) == case["parameters"]
     assert model.stride.tolist() == case["strides"]
     anchors = model.model[-1].anchors
@@ -45,11 +46,11 @@ def test_size_strides_and_anchors(name: str) -> None:
     torch.testing.assert_close(anchors, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_flops(name: str) -> None:
+def test_flops(architecture: tuple[str, DetectionModel]) -> None:
     """Convolutions to the digit; where there is attention, its matrix products come on top."""
+    name, model = architecture
     case = ARCHITECTURES[name]
-    counted = count_flops(build_on_meta(case)) / 1e9
+    counted = count_flops(model) / 1e9
     if name == "yolov5s-transformer":
         assert counted > case["gflops_conv_640"] + 0.5
     else:

@@ -1,4 +1,4 @@
-"""The attention package without the rest of the project: what somebody gets who copies the folder."""
+"""The attention package without the rest of the project: what somebody gets who copies the folder, and not triton."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 USE = """
-import sys, torch, models.attention
+import sys, torch
+before = "triton" in sys.modules
+import models.attention
 from models.attention import *
 x = torch.randn(1, 32, 9, 13)
 names = set(models.attention.__all__) - {"AttentionBlock"}
@@ -21,11 +23,14 @@ for name in layers:
     assert globals()[name](32, num_heads=2)(x).shape == x.shape, name
 assert biformer_tiny(num_classes=2).eval()(torch.randn(1, 3, 64, 64)).shape == (1, 2)
 assert "torchvision" not in sys.modules
+BiLevelRoutingAttention(32)(x).sum().backward()
+assert before or "triton" not in sys.modules
+assert "models.attention.ops.triton_kernels" not in sys.modules
 print(*sorted(name for name in sys.modules if name.split(".")[0] in ("models", "utils", "engine")))
 """
 
 
-def test_the_package_needs_two_files_of_the_project(tmp_path: Path) -> None:
+def test_the_package_needs_two_files_of_the_project_and_loads_no_triton_unasked(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "models" / "attention", tmp_path / "models" / "attention")
     (tmp_path / "utils").mkdir()
     for name in ("models/registry.py", "utils/errors.py"):

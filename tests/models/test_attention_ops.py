@@ -15,6 +15,7 @@ from models.attention.ops.regions import RegionGrid, from_regions, real_tokens, 
 from models.attention.ops.routing import region_means, route_regions
 from models.attention.ops.sdpa import _attend_in_chunks, attend_sdpa
 from models.attention.ops.sdpa_cpu import attend_rows_cpu
+from models.attention.ops.settings import AttentionSettings
 from utils.errors import BackendError
 
 BACKENDS = ["reference", "sdpa"]  # triton has tests of its own
@@ -127,10 +128,10 @@ def test_chunks_do_not_change_the_result(chunk_bytes: int) -> None:
     problem = Problem(2, 2, 8, RegionGrid.of(11, 14, 4), 3)
     qkv = to_regions(torch.cat(problem.qkv(0), 1).detach(), problem.grid).requires_grad_()
     idx = route_regions(qkv[..., :16], problem.grid, 3)
-    settings = {"num_heads": 2, "scale": 0.3, "mask_padding": True}
+    settings = AttentionSettings(2, scale=0.3)
     results = []
     for chunks in ({"chunk_bytes": 2**30}, {"chunk_bytes": chunk_bytes}):
-        out = attend_sdpa(qkv, idx, problem.grid, **settings, **chunks)
+        out = attend_sdpa(qkv, idx, problem.grid, settings, **chunks)
         results.append([out, *torch.autograd.grad(out.square().sum(), qkv)])
     for whole, chunked in zip(*results, strict=True):
         torch.testing.assert_close(chunked, whole, rtol=1e-5, atol=1e-5)
@@ -166,7 +167,7 @@ def test_training_keeps_no_copies_of_keys_and_values() -> None:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        attend_sdpa(qkv, idx, problem.grid, num_heads=1, scale=0.25, mask_padding=True)
+        attend_sdpa(qkv, idx, problem.grid, AttentionSettings(1, scale=0.25))
     copies_of_keys_and_values = 2 * 32 * inputs[0].nbytes
     assert sum(kept.values()) < copies_of_keys_and_values / 4
 
@@ -260,4 +261,4 @@ def test_shapes_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match="do not belong"):
         bi_level_routing_attention(q, q, q, idx, RegionGrid.of(5, 4, 2), num_heads=1, scale=1.0)
     with pytest.raises(ValueError, match="do not belong"):
-        attend_regions(torch.zeros(1, 4, 3, 18), idx, grid, num_heads=1, scale=1.0)
+        attend_regions(torch.zeros(1, 4, 3, 18), idx, grid, AttentionSettings(1, scale=1.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,10 +36,17 @@ def checkpoint_of(model: DetectionModel, **parts) -> Checkpoint:
     return Checkpoint(model=state, meta=ModelMeta.of(model), **parts)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("written") / "last.pt"
+    write_checkpoint(file, checkpoint_of(small_model(), epoch=3, best_fitness=0.5, opt={"epochs": 9}))
+    return file
+
+
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    write_checkpoint(tmp_path / "last.pt", checkpoint_of(small_model(), epoch=3, best_fitness=0.5, opt={"epochs": 9}))
-    return tmp_path / "last.pt"
+def saved(written: Path, tmp_path: Path) -> Path:
+    """A copy of one's own, to change at will."""
+    return Path(shutil.copy(written, tmp_path))
 
 
 def predictions(model: torch.nn.Module) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -173,16 +173,21 @@ def test_upstream_spellings_load() -> None:
     ],
     ids=["module", "code"],
 )
-def test_the_command_line_says_one_line_and_exits_with_2(row: list, tmp_path: Path) -> None:
+def test_the_command_line_says_one_line_and_exits_with_2(
+    row: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "bad.yaml").write_text(yaml.safe_dump(with_row(row)))
-    command = [sys.executable, ROOT / "train.py", "--cfg", "bad.yaml", "--weights", "", "--epochs", "1",
-               "--device", "cpu", "--project", "out"]  # fmt: skip
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "error" in line]
-    assert len(lines) == 1, done.stderr
+    monkeypatch.chdir(tmp_path)
+    words = ["--cfg", "bad.yaml", "--weights", "", "--epochs", "1", "--device", "cpu", "--project", "out"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if "error" in line]
+    assert len(lines) == 1, said
     assert "bad.yaml: backbone row 1 (layer 1)" in lines[0]
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in said
     assert not (tmp_path / "pwned").exists()
 
 

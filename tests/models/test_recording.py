@@ -9,6 +9,7 @@ from torch import nn
 from models.attention import BiFormerBlock, BiLevelRoutingAttention
 from models.attention.ops.reference import attend_reference
 from models.attention.ops.regions import from_regions
+from models.attention.ops.settings import AttentionSettings
 from models.attention.recording import LayerRouting, RoutingRecorder
 from models.yolo import DetectionModel
 from utils.errors import ConfigError
@@ -40,14 +41,8 @@ def test_recorded_regions_reproduce_the_layers_output(padding, map_hw):
     assert routing.map_hw == map_hw and routing.idx.shape[:2] == (2, routing.grid.regions)
     qkv, grid = layer._projected(x)
     assert grid == routing.grid
-    mixed = attend_reference(
-        qkv,
-        routing.idx,
-        routing.grid,
-        num_heads=routing.num_heads,
-        scale=routing.scale,
-        mask_padding=routing.mask_padding,
-    )
+    settings = AttentionSettings(routing.num_heads, routing.scale, routing.mask_padding)
+    mixed = attend_reference(qkv, routing.idx, routing.grid, settings)
     total = from_regions(mixed, grid) + layer.lepe(from_regions(qkv[..., 16:], grid))
     again = layer.output_linear(total[:, :, : map_hw[0], : map_hw[1]])
     torch.testing.assert_close(out, again, rtol=1e-4, atol=1e-5)
@@ -61,7 +56,7 @@ def test_shares_are_the_weights_that_the_attention_gives(padding, map_hw):
     layer = layer_for(padding)
     _, (routing,) = recorded(layer, torch.randn(1, 8, *map_hw))
     grid, qk = routing.grid, routing.queries_keys
-    settings = {"num_heads": 2, "scale": routing.scale, "mask_padding": routing.mask_padding}
+    settings = AttentionSettings(2, routing.scale, routing.mask_padding)
     for row, column in {(0, 0), (map_hw[0] - 1, map_hw[1] - 1), (map_hw[0] // 2, 0)}:
         region = routing.region_at(row, column)
         shares = routing.shares(region)
@@ -69,7 +64,7 @@ def test_shares_are_the_weights_that_the_attention_gives(padding, map_hw):
         for slot, looked_at in enumerate(routing.idx[0, region].tolist()):
             values = torch.zeros(1, grid.regions, grid.tokens, 8)
             values[:, looked_at] = 1
-            weights = from_regions(attend_reference(torch.cat([qk, values], -1), routing.idx, grid, **settings), grid)
+            weights = from_regions(attend_reference(torch.cat([qk, values], -1), routing.idx, grid, settings), grid)
             top, left = region // grid.cols * grid.region_h, region % grid.cols * grid.region_w
             bottom, right = min(top + grid.region_h, map_hw[0]), min(left + grid.region_w, map_hw[1])
             own = weights[0, :, top:bottom, left:right]

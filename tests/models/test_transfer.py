@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import pytest
 import torch
@@ -15,8 +16,12 @@ from models.transfer import transfer_weights
 from models.yolo import DetectionModel
 
 
+@cache
 def trained(cfg: str = "yolov5n.yaml", nc: int = 4) -> DetectionModel:
-    """A stand-in for a trained model: every tensor, running statistics included, away from its initial value."""
+    """A stand-in for a trained model: every tensor, running statistics included, away from its initial value.
+
+    Made once and shared by the tests, which only read it.
+    """
     model = fill_module(DetectionModel(cfg, nc=nc), "golden:", 1.5)
     model.model[-1].anchors *= 1.25
     return model.eval()

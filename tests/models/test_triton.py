@@ -17,6 +17,7 @@ from attention_problems import assert_backend_agrees, draw_problem
 from models.attention.bra import BiLevelRoutingAttention
 from models.attention.ops.dispatch import attend_regions, choose_backend, why_not_triton
 from models.attention.ops.regions import RegionGrid
+from models.attention.ops.settings import AttentionSettings
 from utils.errors import BackendError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,41 +50,12 @@ def test_kernels_agree_with_the_reference_on_many_shapes(tmp_path: Path) -> None
     assert run_interpreted("slow", tmp_path, 3600) >= 200
 
 
-# Compiling needs triton's own compiler and no device: what a GPU would refuse for its syntax, types or tile sizes,
-# or for want of shared memory, shows here
-COMPILE = """
-import json, sys
-import torch, triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from models.attention.ops import triton_kernels
-from models.attention.ops.triton_backend import _tiling
-
-kinds = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
-numbers = {"scale": "fp32", "logit_scale": "fp32", "routed": "*i64", "lookers": "*i64", "bounds": "*i64",
-           "sums": "*fp32", "deltas": "*fp32"}
-for capability, name, head in json.loads(sys.argv[1]):
-    dtype = getattr(torch, name)
-    tiling = _tiling(torch.empty(1, 100, 3 * head, dtype=dtype), 1, 400, True)
-    options = {name: tiling.pop(name) for name in ("num_warps", "num_stages", "enable_fp_fusion")}
-    tensors = dict.fromkeys(("qkv", "out", "grad_out", "grad_qkv"), kinds[dtype])
-    for kernel in ("attend_kernel", "grad_queries_kernel", "grad_keys_values_kernel"):
-        function = getattr(triton_kernels, kernel)
-        signature = {name: "constexpr" if name in tiling else {**tensors, **numbers}.get(name, "i32")
-                     for name in function.arg_names}
-        constants = {(function.arg_names.index(name),): value for name, value in tiling.items()}
-        source = ASTSource(fn=function, signature=signature, constexprs=constants)
-        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
-        assert compiled.asm["cubin"]
-        print("shared", compiled.metadata.shared)
-"""
-
-
 def compile_for(cases: list[tuple[int, str, int]], tmp_path: Path) -> list[int]:
-    """Compile the three kernels for (capability, dtype, head width) each; bytes of shared memory they take."""
+    """Compile the three kernels for (capability, type, head width) each; bytes of shared memory they take."""
+    script = Path(__file__).with_name("compiled_triton.py")
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE, json.dumps(cases)],
+        [sys.executable, str(script), json.dumps(cases)],
         cwd=ROOT,
         env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True,
@@ -124,7 +96,7 @@ def test_refusals_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_backend(qkv)
     grid = RegionGrid.of(4, 4, 2)
     with pytest.raises(BackendError, match=r"CUDA device|not installed"):
-        attend_regions(qkv, torch.zeros(1, 4, 1, dtype=torch.int64), grid, num_heads=1, scale=1.0)
+        attend_regions(qkv, torch.zeros(1, 4, 1, dtype=torch.int64), grid, AttentionSettings(1, scale=1.0))
 
 
 @triton_installed
@@ -141,19 +113,6 @@ def test_missing_triton_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.attention.ops.dispatch._HAS_TRITON", False)
     with pytest.raises(BackendError, match="pip install triton"):
         choose_backend(torch.zeros(1), "triton")
-
-
-def test_nothing_imports_triton_unasked() -> None:
-    code = (
-        "import sys, torch\n"
-        "from models.attention import BiLevelRoutingAttention\n"
-        "before = 'triton' in sys.modules\n"
-        "BiLevelRoutingAttention(32)(torch.zeros(1, 32, 8, 8)).sum().backward()\n"
-        "assert before or 'triton' not in sys.modules\n"
-        "assert 'models.attention.ops.triton_kernels' not in sys.modules\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
 
 
 class TestOnGpu:

@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from engine.cli import run_command
 from tools.model import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def show(cfg: str, folder: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools" / "model.py"), cfg]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_layers_and_summary(tmp_path: Path) -> None:
-    done = show("yolov5n.yaml", tmp_path)
+    command = [sys.executable, str(ROOT / "tools" / "model.py"), "yolov5n.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 1 + 25
@@ -37,8 +34,9 @@ def test_inserted_rows_are_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert lines[26].split()[:4] == ["25", "[18,", "21,", "24]"]
 
 
-def test_a_mistake_is_one_line(tmp_path: Path) -> None:
-    done = show("nope.yaml", tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: nope.yaml: no such file")
-    assert len(done.stderr.splitlines()) == 1
+def test_a_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(sys, "argv", ["model.py", "nope.yaml"])
+    assert run_command(main) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: nope.yaml: no such file")
+    assert len(said.splitlines()) == 1

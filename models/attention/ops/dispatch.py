@@ -16,6 +16,7 @@ from torch import Tensor
 from models.attention.ops.reference import attend_reference
 from models.attention.ops.regions import RegionGrid, from_regions, to_regions
 from models.attention.ops.sdpa import add_sdpa_, attend_sdpa, can_add_sdpa
+from models.attention.ops.settings import AttentionSettings
 from utils.errors import BackendError
 
 ENVIRONMENT_VARIABLE = "YOLO_BRA_BACKEND"
@@ -25,10 +26,10 @@ _HAS_TRITON = importlib.util.find_spec("triton") is not None
 _INTERPRETER = "TRITON_INTERPRET"  # triton's own variable: 1 runs kernels on the CPU, for tests
 
 
-def _attend_triton(*args: Tensor | RegionGrid, **settings: float | bool) -> Tensor:
+def _attend_triton(qkv: Tensor, idx: Tensor, region: RegionGrid, settings: AttentionSettings) -> Tensor:
     from models.attention.ops.triton_backend import attend_triton  # noqa: PLC0415 - triton is optional and slow to load
 
-    return attend_triton(*args, **settings)
+    return attend_triton(qkv, idx, region, settings)
 
 
 _BACKENDS: dict[str, Callable[..., Tensor]] = {
@@ -144,32 +145,21 @@ def bi_level_routing_attention(
     if tuple(q.shape[2:]) != (region.height, region.width):
         raise ValueError(f"queries {tuple(q.shape)} do not belong to {region}")
     qkv = to_regions(torch.cat([q, k, v], dim=1), region)
-    mixed = attend_regions(
-        qkv, idx, region, num_heads=num_heads, scale=scale, mask_padding=mask_padding, backend=backend
-    )
-    return from_regions(mixed, region)
+    settings = AttentionSettings(num_heads, scale, mask_padding)
+    return from_regions(attend_regions(qkv, idx, region, settings, backend), region)
 
 
 def attend_regions(
-    qkv: Tensor,
-    idx: Tensor,
-    region: RegionGrid,
-    *,
-    num_heads: int,
-    scale: float,
-    mask_padding: bool = True,
-    backend: str | None = None,
+    qkv: Tensor, idx: Tensor, region: RegionGrid, settings: AttentionSettings, backend: str | None = None
 ) -> Tensor:
     """Do what :func:`bi_level_routing_attention` does on tokens that lie region by region, as all backends want them.
 
     Args:
-        qkv: queries, keys and values of each token (B, R, T, 3C); what padding holds must be finite, and zero without
-            ``mask_padding``.
+        qkv: queries, keys and values of each token (B, R, T, 3C); what padding holds must be finite, and zero where
+            it takes part.
         idx: (B, R, topk) int64, see :func:`bi_level_routing_attention`.
         region: how the tokens lie on the map.
-        num_heads: M, a divisor of C.
-        scale: factor on the logits.
-        mask_padding: keep keys that padding made out of the softmax.
+        settings: heads, scale, and whether padding takes part.
         backend: see :func:`choose_backend`.
 
     Returns:
@@ -179,10 +169,10 @@ def attend_regions(
         BackendError: for an unknown backend, or one that cannot serve this input.
         ValueError: when the shapes do not fit together.
     """
-    name = _checked_backend(qkv, idx, region, num_heads, backend)
+    name = _checked_backend(qkv, idx, region, settings.num_heads, backend)
     if isinstance(qkv.shape[0], int) and qkv.shape[0] == 0:
         return qkv[..., : qkv.shape[-1] // 3] * 1  # nothing to attend to; keeps type and gradients
-    return _BACKENDS[name](qkv, idx, region, num_heads=num_heads, scale=scale, mask_padding=mask_padding)
+    return _BACKENDS[name](qkv, idx, region, settings)
 
 
 def add_attention(
@@ -190,10 +180,7 @@ def add_attention(
     qkv: Tensor,
     idx: Tensor,
     region: RegionGrid,
-    *,
-    num_heads: int,
-    scale: float,
-    mask_padding: bool = True,
+    settings: AttentionSettings,
     backend: str | None = None,
 ) -> Tensor:
     """What :func:`attend_regions` gives, put together to a map and added to ``total``.
@@ -201,11 +188,10 @@ def add_attention(
     ``total`` is (B, C, H, W), of the type of ``qkv``, and so is the result, in the same memory format. Nobody else may
     need ``total``: where that saves time the sum is made in its memory. All else is as for :func:`attend_regions`.
     """
-    settings = {"num_heads": num_heads, "scale": scale, "mask_padding": mask_padding}
-    if _checked_backend(qkv, idx, region, num_heads, backend) == "sdpa" and can_add_sdpa(total, qkv):
-        add_sdpa_(total, qkv, idx, region, **settings)
+    if _checked_backend(qkv, idx, region, settings.num_heads, backend) == "sdpa" and can_add_sdpa(total, qkv):
+        add_sdpa_(total, qkv, idx, region, settings)
         return total
-    return total + from_regions(attend_regions(qkv, idx, region, backend=backend, **settings), region)
+    return total + from_regions(attend_regions(qkv, idx, region, settings, backend), region)
 
 
 def _checked_backend(qkv: Tensor, idx: Tensor, region: RegionGrid, num_heads: int, backend: str | None) -> str:

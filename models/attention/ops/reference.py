@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from models.attention.ops.regions import RegionGrid, real_tokens
+from models.attention.ops.settings import AttentionSettings
 
 
-def attend_reference(
-    qkv: Tensor, idx: Tensor, region: RegionGrid, *, num_heads: int, scale: float, mask_padding: bool
-) -> Tensor:
+def attend_reference(qkv: Tensor, idx: Tensor, region: RegionGrid, settings: AttentionSettings) -> Tensor:
     """Attention over routed regions with every intermediate result written out.
 
     Arguments and result are those of :func:`models.attention.ops.dispatch.attend_regions`.
@@ -22,12 +21,12 @@ def attend_reference(
     # An oracle's own rounding should not count: half precision is computed in float32
     wide = qkv.to(torch.promote_types(qkv.dtype, torch.float32))
     q, k, v = wide.chunk(3, dim=-1)  # (B, R, T, C) each
-    queries = _split_heads(q, num_heads)  # (B, R, M, T, D)
-    keys = _split_heads(_routed(k, idx), num_heads)  # (B, R, M, topk*T, D)
-    values = _split_heads(_routed(v, idx), num_heads)
+    queries = _split_heads(q, settings.num_heads)  # (B, R, M, T, D)
+    keys = _split_heads(_routed(k, idx), settings.num_heads)  # (B, R, M, topk*T, D)
+    values = _split_heads(_routed(v, idx), settings.num_heads)
 
-    logits = (queries * scale) @ keys.transpose(-2, -1)  # (B, R, M, T, topk*T)
-    if mask_padding and region.is_padded:
+    logits = (queries * settings.scale) @ keys.transpose(-2, -1)  # (B, R, M, T, topk*T)
+    if settings.mask_padding and region.is_padded:
         real = real_tokens(region, qkv.device)[idx].flatten(2)  # (B, R, topk*T)
         logits = logits.masked_fill(~real[:, :, None, None, :], float("-inf"))
     mixed = (logits.softmax(dim=-1) @ values).transpose(2, 3)  # (B, R, T, M, D)

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.attention.ops.regions import RegionGrid, from_regions, real_tokens
 from models.attention.ops.sdpa_cpu import add_attention_, attend_rows_cpu, serves
+from models.attention.ops.settings import AttentionSettings
 
 CHUNK_BYTES = 256 * 2**20  # keys, values and (should torch not avoid them) logits of one chunk
 
@@ -25,10 +26,7 @@ def attend_sdpa(
     qkv: Tensor,
     idx: Tensor,
     region: RegionGrid,
-    *,
-    num_heads: int,
-    scale: float,
-    mask_padding: bool,
+    settings: AttentionSettings,
     chunk_bytes: int | None = None,
 ) -> Tensor:
     """Attention over routed regions by ``scaled_dot_product_attention``.
@@ -37,13 +35,13 @@ def attend_sdpa(
     working memory, by default to :data:`CHUNK_BYTES`, on the CPU to what its caches hold.
     """
     given = qkv.shape[:3]
-    packed, routed, mask = _as_rows(qkv, idx, region, num_heads, mask_padding)
+    packed, routed, mask = _as_rows(qkv, idx, region, settings)
     if serves(packed):
-        mixed = attend_rows_cpu(packed, routed, mask, scale, chunk_bytes)
+        mixed = attend_rows_cpu(packed, routed, mask, settings.scale, chunk_bytes)
     elif region.is_symbolic:  # the number of chunks cannot be known
-        mixed = _attend_rows(packed[:, :, 0], packed[:, :, 1:], routed, mask, scale)
+        mixed = _attend_rows(packed[:, :, 0], packed[:, :, 1:], routed, mask, settings.scale)
     else:
-        mixed = _attend_in_chunks(packed, routed, mask, scale, chunk_bytes or CHUNK_BYTES)
+        mixed = _attend_in_chunks(packed, routed, mask, settings.scale, chunk_bytes or CHUNK_BYTES)
     return mixed.reshape(*given, -1)
 
 
@@ -53,40 +51,32 @@ def can_add_sdpa(total: Tensor, qkv: Tensor) -> bool:
     return serves(qkv) and not records and total.dtype == qkv.dtype and len(qkv) > 0
 
 
-def add_sdpa_(
-    total: Tensor,
-    qkv: Tensor,
-    idx: Tensor,
-    region: RegionGrid,
-    *,
-    num_heads: int,
-    scale: float,
-    mask_padding: bool,
-) -> None:
+def add_sdpa_(total: Tensor, qkv: Tensor, idx: Tensor, region: RegionGrid, settings: AttentionSettings) -> None:
     """Add what :func:`attend_sdpa` gives to a map (B, C, H, W) in place, where :func:`can_add_sdpa`."""
-    packed, routed, mask = _as_rows(qkv, idx, region, num_heads, mask_padding)
+    packed, routed, mask = _as_rows(qkv, idx, region, settings)
     # One row an image lies nowhere on the map. And whole strips of regions are worked on: with a larger topk they would
     # copy more than all keys and values
     if len(packed) == len(qkv) * region.regions and routed.shape[1] <= region.rows:
-        add_attention_(total, packed, routed, mask, scale, region)
+        add_attention_(total, packed, routed, mask, settings.scale, region)
     else:
-        total += from_regions(attend_rows_cpu(packed, routed, mask, scale).reshape(*qkv.shape[:3], -1), region)
+        mixed = attend_rows_cpu(packed, routed, mask, settings.scale).reshape(*qkv.shape[:3], -1)
+        total += from_regions(mixed, region)
 
 
 def _as_rows(
-    qkv: Tensor, idx: Tensor, region: RegionGrid, num_heads: int, mask_padding: bool
+    qkv: Tensor, idx: Tensor, region: RegionGrid, settings: AttentionSettings
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Tokens of regions as rows (rows, T, 3, M, D), the rows each looks at (rows, topk), and where there are keys.
 
     That mask is (rows, 1, 1, topk*T), or None for everywhere. Where all regions look at all, an image is one row.
     """
-    real = real_tokens(region, qkv.device) if mask_padding and region.is_padded else None  # (R, T)
+    real = real_tokens(region, qkv.device) if settings.mask_padding and region.is_padded else None  # (R, T)
     if idx.shape[-1] >= region.filled_regions and not region.is_symbolic:
         qkv, idx = qkv.flatten(1, 2)[:, None], idx.new_zeros(len(idx), 1, 1)
         real = None if real is None else real.reshape(1, -1)
     batch, regions, tokens, _ = qkv.shape
     rows, topk = batch * regions, idx.shape[-1]
-    packed = qkv.reshape(rows, tokens, 3, num_heads, -1)
+    packed = qkv.reshape(rows, tokens, 3, settings.num_heads, -1)
     first_row = torch.arange(batch, device=idx.device)[:, None, None] * regions
     mask = None if real is None else real[idx].reshape(rows, 1, 1, topk * tokens)
     return packed, (idx + first_row).reshape(rows, topk), mask

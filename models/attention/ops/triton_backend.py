@@ -17,6 +17,7 @@ import triton
 from torch import Tensor
 
 from models.attention.ops.regions import RegionGrid, ceil_div
+from models.attention.ops.settings import AttentionSettings
 from models.attention.ops.triton_kernels import attend_kernel, grad_keys_values_kernel, grad_queries_kernel
 
 _MOST_TOKENS, _LEAST_TOKENS = 64, 16  # of a tile; tensor cores multiply nothing smaller than 16
@@ -30,9 +31,7 @@ _LOG2_E = 1 / math.log(2)
 _SETTINGS = "int[] region, int num_heads, float scale, bool masked"
 
 
-def attend_triton(
-    qkv: Tensor, idx: Tensor, region: RegionGrid, *, num_heads: int, scale: float, mask_padding: bool
-) -> Tensor:
+def attend_triton(qkv: Tensor, idx: Tensor, region: RegionGrid, settings: AttentionSettings) -> Tensor:
     """Attention over routed regions by kernels that walk them where they are.
 
     Arguments and result are those of :func:`models.attention.ops.dispatch.attend_regions`.
@@ -41,8 +40,11 @@ def attend_triton(
     first_row = torch.arange(batch, device=idx.device)[:, None, None] * regions
     routed = (idx + first_row).flatten(0, 1)
     sides = [region.regions, region.cols, region.region_h, region.region_w, region.height, region.width]
-    masked = mask_padding and region.is_padded
-    mixed, _ = _attend(qkv.reshape(batch * regions, tokens, width), routed, sides, num_heads, scale, masked)
+    masked = settings.mask_padding and region.is_padded
+    # Operators of torch take plain numbers
+    mixed, _ = _attend(
+        qkv.reshape(batch * regions, tokens, width), routed, sides, settings.num_heads, settings.scale, masked
+    )
     return mixed.view(batch, regions, tokens, width // 3)
 
 
