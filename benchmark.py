@@ -1,8 +1,9 @@
-"""Measure what things cost here: ``python benchmark.py attention``.
+"""Measure what things cost here: ``python benchmark.py attention``, ``python benchmark.py detect``.
 
     python benchmark.py attention            # every attention: operations, time and memory by image size
     python benchmark.py attention --quick    # the same on small images, to see that it works
     python benchmark.py attention --help     # its flags
+    python benchmark.py detect               # a video through detect.py, its steps in turns and at the same time
 
 Tables and a picture go to ``runs/benchmark/``, and with ``--docs`` into the documentation. Exit codes: 0 done; 2 a
 wrong option.
@@ -20,7 +21,8 @@ from typing import Any
 
 from engine.cli import run_command
 from engine.options.base import Options
-from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
+from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from utils.errors import OptionError
 from utils.log import setup_logging
 
@@ -41,6 +43,18 @@ BENCHMARKS = {
         AttentionBenchmarkOptions,
         "engine.benchmarks.attention",
         "run_attention",
+    ),
+    "tiling": Benchmark(
+        "small objects in large images: average precision with detect.py --tile and without",
+        TilingBenchmarkOptions,
+        "engine.benchmarks.tiling",
+        "run_tiling",
+    ),
+    "detect": Benchmark(
+        "a video through detect.py, its steps in turns and at the same time",
+        DetectBenchmarkOptions,
+        "engine.benchmarks.detection",
+        "run_detect",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +12,34 @@ import torch
 from engine.features import FeatureTap
 from engine.images import note_training_size
 from engine.options.detect import DetectOptions
-from engine.predictor import FrameResult, Predictor, Selection, Stopwatches
-from engine.sinks import CropSink, CsvSink, DrawingStyle, FeatureSink, Frame, MediaSink, Sink, TextSink, WindowSink
+from engine.pipeline import ReadAhead, WriteBehind, write_frame
+from engine.predictor import Predictor, Selection, Stopwatches
+from engine.progress import Progress
+from engine.routing import RoutingSink, layer_titles
+from engine.sinks import (
+    CropSink,
+    CsvSink,
+    DrawingStyle,
+    FeatureSink,
+    Frame,
+    JsonSink,
+    MediaSink,
+    Sink,
+    TextSink,
+    WindowSink,
+)
+from engine.sources import find_source
+from engine.tiling import TiledPredictor, Tiling
+from models.attention.recording import RoutingRecorder
 from models.backends.multi import DetectMultiBackend
-from utils.datasets.sources import LoadImages, find_files
+from utils.datasets.frames import FrameSource
 from utils.devices import select_device
-from utils.errors import OptionError
+from utils.errors import ConfigError, OptionError
 from utils.log import LOGGER
-from utils.paths import PROJECT_ROOT, find_weights, increment_path
+from utils.paths import find_weights, increment_path
 from utils.sizes import check_img_size
 from utils.stripping import strip_optimizer
-from utils.wording import count_classes, counted, describe_speed
-
-_STREAM_SCHEMES = ("rtsp://", "rtmp://", "tcp://", "udp://", "http://", "https://")
+from utils.wording import counted, describe_speed
 
 
 @dataclass(frozen=True)
@@ -34,7 +50,7 @@ class DetectionSummary:
         save_dir: the run's folder; None when nothing was to be saved.
         frames: pictures and video frames looked at.
         detections: boxes found.
-        unreadable: what went wrong with each file passed over.
+        unreadable: what went wrong with each file, stream or part of a video passed over.
     """
 
     save_dir: Path | None
@@ -47,55 +63,91 @@ def run_detection(options: DetectOptions) -> DetectionSummary:
     """Detect in everything that ``--source`` means.
 
     Raises:
-        ProjectError: when an option, the source or the weights cannot be used. Single files that cannot be read are
-            passed over and listed in the result.
+        ProjectError: when an option, the source or the weights cannot be used. Single files and frames that cannot be
+            read are passed over and listed in the result.
+        KeyboardInterrupt: after the files being written are finished.
     """
-    files = find_files(resolve_source(options.source))  # before the model, which takes longer to load
+    open_source = find_source(options.source, options.recursive)  # before the model, which takes longer to load
     backend = load_detector(options)
-    height, width = check_img_size(options.image_size(), backend.stride)
-    found = 0
+    size_hw = check_img_size(options.image_size(), backend.stride)
     with ExitStack() as stack:
         tap = stack.enter_context(FeatureTap(backend.model)) if options.visualize else None
+        recorder = stack.enter_context(open_recorder(backend)) if options.show_routing else None
+        source = stack.enter_context(
+            closing(
+                open_source(img_size=size_hw, stride=backend.stride, auto=backend.pt, vid_stride=options.vid_stride)
+            )
+        )
         save_dir = make_run_folder(options)
         sinks = open_sinks(options, save_dir, stack)
-        source = stack.enter_context(
-            LoadImages(files, (height, width), backend.stride, auto=backend.pt, vid_stride=options.vid_stride)
+        if recorder is not None:
+            titles = layer_titles(backend.model, recorder.names)
+            sinks.append(RoutingSink(save_dir, options.routing_place(), titles))
+        batch_size = batch_size_for(options, source)
+        settings = {"augment": options.augment, "batch_size": batch_size}
+        predictor = (
+            TiledPredictor(backend, tiling_of(options), size_hw, selection_of(options), **settings)
+            if options.tile
+            else Predictor(backend, selection_of(options), tap=tap, recorder=recorder, **settings)
         )
-        predictor = Predictor(backend, selection_of(options), augment=options.augment, tap=tap)
-        backend.warmup((1, 3, height, width))
+        backend.warmup((batch_size, 3, *size_hw))
         style = DrawingStyle(options.line_thickness, options.hide_labels, options.hide_conf)
-        for result in predictor.stream(source):
-            frame = Frame(result, style)
-            for sink in sinks:
-                sink.write(frame)
-            found += len(result.boxes)
-            LOGGER.info(describe(result))
-    summary = DetectionSummary(save_dir, predictor.watches.frames, found, tuple(source.unreadable))
-    _report(summary, predictor.watches, sinks, (height, width))
+        progress = Progress(source.expected_frames(), every_frame=options.verbose)
+        try:
+            with progress:
+                # a window belongs to the main thread
+                detect_frames(source, predictor, sinks, style, progress, overlap=not options.view_img)
+        finally:
+            summary = DetectionSummary(save_dir, progress.frames, progress.detections, tuple(source.unreadable))
+            _report(summary, predictor.watches, sinks, (batch_size, 3, *size_hw))
     if options.update:
         strip_weights(options)
     return summary
 
 
-def resolve_source(source: str | Path) -> str:
-    """A source that is a path or pattern; what is not here is looked for beside the project.
+def detect_frames(
+    source: FrameSource,
+    predictor: Predictor,
+    sinks: Sequence[Sink],
+    style: DrawingStyle,
+    progress: Progress | None = None,
+    *,
+    overlap: bool = True,
+) -> None:
+    """Read, detect and write every frame of a source.
 
-    Raises:
-        OptionError: when it is a camera, a stream, the screen or a URL.
+    Args:
+        source: where frames come from.
+        predictor: what looks at them.
+        sinks: where results go; with ``overlap`` they are closed at the end, after an error too.
+        style: how boxes look.
+        progress: told of each result.
+        overlap: read, detect and write at the same time instead of in turns. A live source is read by threads of its
+            own in any case, which keep the newest frame only.
     """
-    text = str(source)
-    if not text.strip():
-        raise OptionError("--source '': expected a picture, video, folder, pattern, or .txt list of paths")
-    if text.isdigit():
-        raise OptionError(f"--source {text}: reading from a webcam is not available yet")
-    if text.lower().startswith(_STREAM_SCHEMES):
-        raise OptionError(f"--source {text}: reading from the network is not available yet; download the file first")
-    if text.lower().endswith(".streams"):
-        raise OptionError(f"--source {text}: reading from streams is not available yet")
-    if text.lower().split()[:1] == ["screen"] and not Path(text).exists():
-        raise OptionError(f"--source {text}: reading from the screen is not available yet")
-    beside = PROJECT_ROOT / text
-    return str(beside) if not Path(text).exists() and beside.exists() else text
+    depth = 2 * predictor.batch_size
+    with ExitStack() as stack:
+        behind = stack.enter_context(WriteBehind(sinks, depth)) if overlap else None
+        frames = source.iter_frames()
+        if overlap and not source.live:
+            frames = stack.enter_context(ReadAhead(frames, depth))
+        for result in predictor.stream(frames):
+            frame = Frame(result, style)
+            if behind is not None:
+                behind.write(frame)
+            else:
+                write_frame(frame, sinks)
+            if progress is not None:
+                progress.show(result)
+
+
+def batch_size_for(options: DetectOptions, source: FrameSource) -> int:
+    """Frames that go through the network together, with a word where that is not what was asked for."""
+    if options.batch_size > 1 and (source.live or options.visualize or options.show_routing):
+        reason = "a live source" if source.live else "--visualize" if options.visualize else "--show-routing"
+        LOGGER.warning("--batch-size %d: left out, frames go one by one with %s", options.batch_size, reason)
+        return 1
+    return options.batch_size
 
 
 def load_detector(options: DetectOptions) -> DetectMultiBackend:
@@ -124,10 +176,34 @@ def selection_of(options: DetectOptions) -> Selection:
     )
 
 
+def open_recorder(backend: DetectMultiBackend) -> RoutingRecorder:
+    """What listens to the detector's routed attention.
+
+    Raises:
+        OptionError: when it has none.
+    """
+    try:
+        return RoutingRecorder(backend.model)
+    except ConfigError as error:
+        raise OptionError(f"--show-routing: {error}") from error
+
+
+def tiling_of(options: DetectOptions) -> Tiling:
+    """The part of the options that says how to cut frames into tiles."""
+    return Tiling(options.tile, options.overlap, not options.tile_only)
+
+
 def make_run_folder(options: DetectOptions) -> Path | None:
     """Make the run's folder, or none when nothing is to be saved."""
-    saves = (options.save_txt, options.save_csv, options.save_crop, options.visualize, not options.nosave)
-    if not any(saves):
+    files = (
+        options.save_txt,
+        options.save_csv,
+        options.save_json,
+        options.save_crop,
+        options.visualize,
+        options.show_routing,
+    )
+    if options.nosave and not any(files):
         return None
     return increment_path(Path(options.project) / options.name, exist_ok=options.exist_ok, mkdir=True)
 
@@ -139,6 +215,7 @@ def open_sinks(options: DetectOptions, save_dir: Path | None, stack: ExitStack) 
         (not options.nosave, lambda: MediaSink(save_dir)),
         (options.save_txt, lambda: TextSink(save_dir, options.save_format == 1, options.save_conf)),
         (options.save_csv, lambda: CsvSink(save_dir)),
+        (options.save_json, lambda: JsonSink(save_dir)),
         (options.save_crop, lambda: CropSink(save_dir)),
         (options.visualize, lambda: FeatureSink(save_dir)),
     ]
@@ -147,24 +224,17 @@ def open_sinks(options: DetectOptions, save_dir: Path | None, stack: ExitStack) 
     return [stack.enter_context(closing(open_sink())) for asked, open_sink in wanted if asked]
 
 
-def describe(result: FrameResult) -> str:
-    """The log line of one frame."""
-    height, width = result.input_hw
-    counts = count_classes(result.boxes[:, 5], result.names)
-    return f"{result.title}{height}x{width} {counts}, {1e3 * result.seconds:.1f}ms"
-
-
-def _report(summary: DetectionSummary, watches: Stopwatches, sinks: list[Sink], size_hw: tuple[int, int]) -> None:
+def _report(summary: DetectionSummary, watches: Stopwatches, sinks: list[Sink], shape: Sequence[int]) -> None:
     """What it took, where it is, and what is missing."""
     if summary.frames:
-        LOGGER.info(describe_speed(watches.milliseconds(), (1, 3, *size_hw)))
+        LOGGER.info(describe_speed(watches.milliseconds(), shape))
     if summary.save_dir:
         LOGGER.info(f"results in {summary.save_dir}")
     for sink in sinks:
         if isinstance(sink, TextSink):
             LOGGER.info(f"{counted(sink.count, 'label file')} in {sink.folder}")
     if summary.unreadable:
-        LOGGER.warning("%s could not be read:", counted(len(summary.unreadable), "file"))
+        LOGGER.warning("%s could not be read in full:", counted(len(summary.unreadable), "source"))
         for reason in summary.unreadable:
             LOGGER.warning("  %s", reason)
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from engine.features import FeatureMap, FeatureTap
 from engine.images import to_network
+from models.attention.recording import LayerRouting, RoutingRecorder
 from models.backends.multi import DetectMultiBackend
 from utils.boxes import scale_boxes
-from utils.datasets.sources import LoadImages
+from utils.datasets.frames import SourceFrame
 from utils.nms import non_max_suppression
 from utils.profiling import Profile
+
+_WINDOW = 4  # batches' worth of frames among which those of one shape are put together
 
 
 @dataclass(frozen=True)
@@ -24,16 +27,19 @@ class FrameResult:
     """What was found in one frame.
 
     Attributes:
-        path: the picture or video, absolute.
+        path: the picture or video, absolute; the bare name of a stream, the screen or a file on the network.
         image: (H, W, 3) uint8 BGR, as read; not to be drawn on.
         boxes: (n, 6) float32 of x1 y1 x2 y2 in whole px of ``image``, confidence 0..1, class; most confident first.
         names: class names by number.
-        frame: number in its video, from 1; 0 for a picture.
+        frame: number in its video from 1, in its stream from 0; 0 for a picture.
         fps: frames a second of its video; 0 when unknown and for a picture.
         input_hw: height and width that the network saw, px.
         title: beginning of a log line, such as ``image 1/2 PATH: ``.
-        seconds: spent in the network.
+        seconds: spent in the network; a batch's time is shared out evenly.
         features: layers' outputs, when asked for.
+        routing: what its routed attention looked at, a layer each, when asked for.
+        stream: whether it comes from a stream or the screen.
+        subfolder: for files about this frame, below the run's folder; empty unless subfolders were searched.
     """
 
     path: Path
@@ -46,11 +52,19 @@ class FrameResult:
     title: str = ""
     seconds: float = 0.0
     features: Sequence[FeatureMap] = ()
+    routing: Sequence[LayerRouting] = ()
+    stream: bool = False
+    subfolder: Path = Path()
+
+    @property
+    def moving(self) -> bool:
+        """Whether it is one of many frames of a video or stream."""
+        return self.stream or self.frame > 0
 
     @property
     def stem(self) -> str:
         """Name for files about this frame: the source's, with the frame's number in a video."""
-        return f"{self.path.stem}_{self.frame}" if self.frame else self.path.stem
+        return f"{self.path.stem}_{self.frame}" if self.moving else self.path.stem
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,16 @@ class Stopwatches:
         return tuple(1e3 * watch.t / max(self.frames, 1) for watch in (self.prepare, self.infer, self.select))
 
 
+@dataclass
+class _Turn:
+    """A frame waiting for its result, or for those before it to have theirs."""
+
+    frame: SourceFrame
+    result: FrameResult | None = None
+
+
 class Predictor:
-    """Runs a detector over a source.
+    """Runs a detector over frames.
 
     Attributes:
         watches: time spent so far.
@@ -100,6 +122,8 @@ class Predictor:
         *,
         augment: bool = False,
         tap: FeatureTap | None = None,
+        recorder: RoutingRecorder | None = None,
+        batch_size: int = 1,
     ) -> None:
         """Bind a detector to its settings.
 
@@ -107,30 +131,77 @@ class Predictor:
             backend: the loaded detector.
             selection: which predictions count.
             augment: test-time augmentation.
-            tap: where to take feature maps from.
+            tap: where to take feature maps from; frames then go one by one.
+            recorder: where to take the routing of attention from; likewise.
+            batch_size: most frames that go through the network together.
         """
         self.backend = backend
         self.selection = selection or Selection()
         self.augment = augment
         self.tap = tap
+        self.recorder = recorder
+        self.batch_size = 1 if tap or recorder else batch_size
         self.watches = Stopwatches()
 
-    def stream(self, source: LoadImages) -> Iterator[FrameResult]:
-        """Detect in every frame of a source, one at a time, as the caller asks for them."""
-        for path, pixels, image, capture, title in source:
-            boxes, features = self.detect(pixels, image.shape[:2])
-            yield FrameResult(
-                path=Path(path),
-                image=image,
+    def stream(self, frames: Iterable[SourceFrame]) -> Iterator[FrameResult]:
+        """Detect in every frame; the results come in the frames' order.
+
+        A batch holds frames that are letterboxed to one shape, so that each is seen as it would be alone. They are put
+        together among the next few batches' worth of frames; a batch that finds no more of its shape there runs
+        smaller.
+
+        Args:
+            frames: such as a source's :meth:`iter_frames`.
+        """
+        turns: deque[_Turn] = deque()
+        for frame in frames:
+            turns.append(_Turn(frame))
+            alike = _waiting_alike(turns, turns[-1])
+            if len(alike) == self.batch_size:
+                self._run(alike)
+            if len(turns) >= _WINDOW * self.batch_size and turns[0].result is None:
+                self._run(_waiting_alike(turns, turns[0]))
+            yield from _finished(turns)
+        while turns:
+            self._run(_waiting_alike(turns, turns[0]))
+            yield from _finished(turns)
+
+    def _run(self, turns: Sequence[_Turn]) -> None:
+        """Give frames of one shape their results."""
+        frames = [turn.frame for turn in turns]
+        begun = self.watches.infer.t
+        found = self.detect_frames(frames)
+        seconds = (self.watches.infer.t - begun) / len(turns)
+        features = self.tap.take() if self.tap else []
+        routing = self.recorder.take() if self.recorder else []
+        for turn, boxes in zip(turns, found, strict=True):
+            frame = turn.frame
+            turn.result = FrameResult(
+                path=frame.path,
+                image=frame.image,
                 boxes=boxes,
                 names=self.backend.names,
-                frame=source.frame if source.mode == "video" else 0,
-                fps=_frame_rate(capture),
-                input_hw=pixels.shape[-2:],
-                title=title,
-                seconds=self.watches.infer.dt,
+                frame=frame.number,
+                fps=frame.fps,
+                input_hw=frame.pixels.shape[-2:],
+                title=frame.title,
+                seconds=seconds,
                 features=features,
+                routing=routing,
+                stream=frame.stream,
+                subfolder=frame.subfolder,
             )
+
+    def detect_frames(self, frames: Sequence[SourceFrame]) -> list[np.ndarray]:
+        """Detect in frames letterboxed to one shape; what a subclass replaces that looks at frames in another way.
+
+        Args:
+            frames: one at least.
+
+        Returns:
+            Boxes of each as in :class:`FrameResult`.
+        """
+        return self.detect_batch(np.stack([one.pixels for one in frames]), [one.image.shape[:2] for one in frames])
 
     def detect(self, pixels: np.ndarray, frame_hw: tuple[int, int]) -> tuple[np.ndarray, list[FeatureMap]]:
         """Detect in one letterboxed frame.
@@ -142,19 +213,34 @@ class Predictor:
         Returns:
             Boxes as in :class:`FrameResult`, and feature maps when there is a tap.
         """
+        (boxes,) = self.detect_batch(pixels[None], [frame_hw])
+        return boxes, self.tap.take() if self.tap else []
+
+    def detect_batch(self, pixels: np.ndarray, frames_hw: Sequence[tuple[int, int]]) -> list[np.ndarray]:
+        """Detect in several letterboxed frames of one shape.
+
+        Args:
+            pixels: (B, 3, h, w) uint8 RGB.
+            frames_hw: heights and widths of the original frames, px.
+
+        Returns:
+            Boxes of each as in :class:`FrameResult`.
+        """
         with self.watches.prepare, torch.inference_mode():
-            batch = to_network(torch.from_numpy(pixels)[None], self.backend.device, self.backend.fp16)
+            batch = to_network(torch.from_numpy(pixels), self.backend.device, self.backend.fp16)
         with self.watches.infer, torch.inference_mode():
             predictions = self.backend(batch, augment=self.augment)
         with self.watches.select, torch.inference_mode():
-            boxes = self._select(predictions, batch.shape[2:], frame_hw)
-        self.watches.frames += 1
-        return boxes, self.tap.take() if self.tap else []
+            boxes = self._select(predictions, batch.shape[2:], frames_hw)
+        self.watches.frames += len(frames_hw)
+        return boxes
 
-    def _select(self, predictions: list, input_hw: Sequence[int], frame_hw: tuple[int, int]) -> np.ndarray:
-        """Suppress, then go back to the frame's own pixels."""
+    def _select(
+        self, predictions: list, input_hw: Sequence[int], frames_hw: Sequence[tuple[int, int]]
+    ) -> list[np.ndarray]:
+        """Suppress, then go back to each frame's own pixels."""
         wanted = self.selection
-        (found,) = non_max_suppression(
+        selected = non_max_suppression(
             predictions,
             wanted.conf_thres,
             wanted.iou_thres,
@@ -162,10 +248,20 @@ class Predictor:
             agnostic=wanted.agnostic,
             max_det=wanted.max_det,
         )
-        corners = scale_boxes(input_hw, found[:, :4].clone(), frame_hw).round()
-        return torch.cat([corners, found[:, 4:6]], 1).float().cpu().numpy()
+        placed = []
+        for found, frame_hw in zip(selected, frames_hw, strict=True):
+            corners = scale_boxes(input_hw, found[:, :4].clone(), frame_hw).round()
+            placed.append(torch.cat([corners, found[:, 4:6]], 1).float().cpu().numpy())
+        return placed
 
 
-def _frame_rate(capture: cv2.VideoCapture | None) -> float:
-    rate = capture.get(cv2.CAP_PROP_FPS) if capture is not None else 0.0
-    return float(rate) if np.isfinite(rate) and rate > 0 else 0.0
+def _waiting_alike(turns: Iterable[_Turn], like: _Turn) -> list[_Turn]:
+    """The frames that wait for their turn and have the shape of one of them."""
+    shape = like.frame.pixels.shape
+    return [turn for turn in turns if turn.result is None and turn.frame.pixels.shape == shape]
+
+
+def _finished(turns: deque[_Turn]) -> Iterator[FrameResult]:
+    """Take results off the front, as far as they are there."""
+    while turns and turns[0].result is not None:
+        yield turns.popleft().result

@@ -1,4 +1,4 @@
-"""Where results go: annotated pictures and videos, label files, a table, crops, feature maps, a window.
+"""Where results go: annotated pictures and videos, label files, a table, JSON, crops, feature maps, a window.
 
 A sink takes one frame after the other and is closed at the end, after an interruption too. Boxes come least confident
 first, so that the most confident one is drawn on top.
@@ -7,6 +7,7 @@ first, so that the most confident one is drawn on top.
 from __future__ import annotations
 
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,13 +19,14 @@ import cv2
 import numpy as np
 
 from engine.predictor import FrameResult
+from utils.coco_results import coco_image_id, coco_rows
 from utils.datasets.labels import format_label
 from utils.drawing import Annotator, colors, save_one_box, tile_channels
 from utils.environment import check_imshow
 from utils.errors import BackendError, OptionError
 from utils.image_io import write_image
 from utils.log import LOGGER
-from utils.paths import safe_name
+from utils.paths import make_folder, safe_name
 
 _DEFAULT_FPS = 30.0  # of videos that do not say theirs
 _CODEC = "mp4v"  # the one that every build of OpenCV can write
@@ -68,15 +70,14 @@ class Frame:
     def drawn(self) -> np.ndarray:
         """(H, W, 3) BGR copy of the frame with its boxes."""
         found = list(self)
-        names = "".join(sorted({one.name for one in found}))
-        annotator = Annotator(self.result.image.copy(), line_width=self.style.line_width, example=names or "abc")
+        annotator = Annotator(self.result.image.copy(), line_width=self.style.line_width)
         for one in found:
-            annotator.box_label(one.corners, self._label(one), color=colors(one.number, bgr=True))
+            annotator.box_label(one.corners, color=colors(one.number, bgr=True))
+        for one in found if not self.style.hide_labels else ():  # last, so that no box lies over a label
+            annotator.label(self._label(one), *one.corners[:2], color=colors(one.number, bgr=True))
         return annotator.result()
 
     def _label(self, one: Found) -> str:
-        if self.style.hide_labels:
-            return ""
         return one.name if self.style.hide_conf else f"{one.name} {one.confidence:.2f}"
 
 
@@ -90,13 +91,24 @@ class Sink(Protocol):
         """Finish files; may be called twice."""
 
 
+@dataclass
+class _OpenVideo:
+    """A video being written, for one source."""
+
+    writer: cv2.VideoWriter
+    size_wh: tuple[int, int]
+    part: int = 1
+
+
 class MediaSink:
-    """Annotated pictures under their own names, videos as ``<stem>.mp4`` with their own frame rate."""
+    """Annotated pictures under their own names, videos as ``<stem>.mp4`` with their own frame rate.
+
+    A stream whose frames change their size goes on in ``<stem>_2.mp4``.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._video: cv2.VideoWriter | None = None
-        self._source: Path | None = None  # of the open video
+        self._videos: dict[Path, _OpenVideo] = {}  # of files one at a time, of streams all of them
         self._origins: dict[Path, Path] = {}
 
     def write(self, frame: Frame) -> None:
@@ -106,29 +118,42 @@ class MediaSink:
             BackendError: when OpenCV cannot write videos here.
             OptionError: when the result would replace its own source.
         """
-        if frame.result.frame:
-            self._write_video(frame)
+        result = frame.result
+        if result.moving:
+            self._video_for(result).writer.write(frame.drawn)
         else:
             self.close()
-            write_image(self._claim(frame.result.path, _NOT_WRITABLE, ".jpg"), frame.drawn)
+            suffix = ".jpg" if result.path.suffix.lower() in _NOT_WRITABLE else result.path.suffix
+            write_image(self._claim(result, f"{result.path.stem}{suffix}"), frame.drawn)
 
-    def _write_video(self, frame: Frame) -> None:
-        result = frame.result
-        if self._source != result.path or result.frame == 1:
+    def _video_for(self, result: FrameResult) -> _OpenVideo:
+        """The open video that a frame belongs to."""
+        size_wh = (result.image.shape[1], result.image.shape[0])
+        video = self._videos.get(result.path)
+        begins = video is None or (result.frame == 1 and not result.stream)
+        if not begins and video.size_wh == size_wh:
+            return video
+        if result.stream and video is not None:
+            video.writer.release()
+        elif not result.stream:
             self.close()
-            height, width = result.image.shape[:2]
-            target = self._claim(result.path, (result.path.suffix.lower(),), ".mp4")
-            codec = cv2.VideoWriter.fourcc(*_CODEC)
-            self._video = cv2.VideoWriter(str(target), codec, result.fps or _DEFAULT_FPS, (width, height))
-            self._source = result.path
-            if not self._video.isOpened():
-                raise BackendError(f"{target}: this OpenCV cannot write {_CODEC} videos; use --nosave")
-        self._video.write(frame.drawn)
+        part = 1 if begins else video.part + 1
+        self._videos[result.path] = self._open(result, size_wh, part)
+        return self._videos[result.path]
 
-    def _claim(self, source: Path, replaced: tuple[str, ...], suffix: str) -> Path:
+    def _open(self, result: FrameResult, size_wh: tuple[int, int], part: int) -> _OpenVideo:
+        stem = result.path.name if result.stream else result.path.stem
+        target = self._claim(result, f"{stem}{f'_{part}' if part > 1 else ''}.mp4")
+        codec = cv2.VideoWriter.fourcc(*_CODEC)
+        writer = cv2.VideoWriter(str(target), codec, result.fps or _DEFAULT_FPS, size_wh)
+        if not writer.isOpened():
+            raise BackendError(f"{target}: this OpenCV cannot write {_CODEC} videos there; use --nosave")
+        return _OpenVideo(writer, size_wh, part)
+
+    def _claim(self, result: FrameResult, name: str) -> Path:
         """The file for a source, with a word where it replaces something."""
-        target = self.folder / source.name
-        target = target.with_suffix(suffix) if target.suffix.lower() in replaced else target
+        source = result.path
+        target = make_folder(self.folder / result.subfolder) / name
         if target.exists() and source.exists() and target.samefile(source):
             raise OptionError(f"{source}: the result would replace its source; choose another --project or --name")
         earlier = self._origins.setdefault(target, source)
@@ -137,10 +162,10 @@ class MediaSink:
         return target
 
     def close(self) -> None:
-        """Finish the open video."""
-        if self._video is not None:
-            self._video.release()
-        self._video = self._source = None
+        """Finish the open videos."""
+        for video in self._videos.values():
+            video.writer.release()
+        self._videos.clear()
 
 
 class TextSink:
@@ -161,7 +186,7 @@ class TextSink:
         self.folder = folder / "labels"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.corners, self.confidence = corners, confidence
-        self._written: set[str] = set()
+        self._written: set[Path] = set()
 
     @property
     def count(self) -> int:
@@ -173,10 +198,10 @@ class TextSink:
         height, width = frame.result.image.shape[:2]
         lines = [self._line(one, width, height) for one in frame]
         if lines:
-            name = f"{frame.result.stem}.txt"
-            with (self.folder / name).open("a", encoding="utf-8") as stream:
+            file = make_folder(self.folder / frame.result.subfolder) / f"{frame.result.stem}.txt"
+            with file.open("a", encoding="utf-8") as stream:
                 stream.writelines(lines)
-            self._written.add(name)
+            self._written.add(file)
 
     def _line(self, one: Found, width: int, height: int) -> str:
         left, top, right, bottom = one.corners
@@ -204,12 +229,37 @@ class CsvSink:
 
     def write(self, frame: Frame) -> None:
         """Append one frame's rows."""
-        self._writer.writerows((frame.result.path.name, one.name, f"{one.confidence:.2f}") for one in frame)
+        name = (frame.result.subfolder / frame.result.path.name).as_posix()
+        self._writer.writerows((name, one.name, f"{one.confidence:.2f}") for one in frame)
         self._stream.flush()
 
     def close(self) -> None:
         """Close the table."""
         self._stream.close()
+
+
+class JsonSink:
+    """``predictions.json``, a list of detections in COCO's result form; written anew by each run.
+
+    Frames of videos and streams are images of their own, ``<stem>_<frame>``.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._stream = (folder / "predictions.json").open("w", encoding="utf-8")
+        self._stream.write("[")
+        self._between = "\n"
+
+    def write(self, frame: Frame) -> None:
+        """Add one frame's detections, most confident first."""
+        for row in coco_rows(coco_image_id(frame.result.stem), frame.result.boxes):
+            self._stream.write(f"{self._between}{json.dumps(row)}")
+            self._between = ",\n"
+
+    def close(self) -> None:
+        """End the list."""
+        if not self._stream.closed:
+            self._stream.write("\n]\n")
+            self._stream.close()
 
 
 class CropSink:
@@ -246,8 +296,7 @@ class FeatureSink:
 
     def write(self, frame: Frame) -> None:
         """Save the feature maps of one frame."""
-        target = self.folder / frame.result.stem
-        target.mkdir(parents=True, exist_ok=True)
+        target = make_folder(self.folder / frame.result.subfolder / frame.result.stem)
         for feature in frame.result.features:
             name = f"stage{feature.layer}_{feature.kind}_features"
             write_image(target / f"{name}.png", tile_channels(feature.values))

@@ -11,6 +11,7 @@ import torch
 
 from engine.evaluator import EvaluatedBatch
 from utils.boxes import xyxy2xywh
+from utils.coco_results import coco_image_id, coco_rows
 from utils.datasets.labels import format_label
 
 # COCO numbers its 80 classes from 1 to 90; these numbers belong to classes without boxes.
@@ -63,22 +64,9 @@ class CocoJson:
     def __call__(self, batch: EvaluatedBatch) -> None:
         """Add the detections of a batch."""
         for path, found in zip(batch.paths, batch.native, strict=True):
-            stem = Path(path).stem
-            image_id = int(stem) if stem.isdecimal() else stem
+            image_id = coco_image_id(Path(path).stem)
             self.image_ids.append(image_id)
-            for left, top, right, bottom, confidence, kind in found.tolist():
-                box = [round(value, 3) for value in (left, top, right - left, bottom - top)]
-                self.rows.append(
-                    {
-                        "image_id": image_id,
-                        "category_id": self._category(int(kind)),
-                        "bbox": box,
-                        "score": round(confidence, 5),
-                    }
-                )
-
-    def _category(self, kind: int) -> int:
-        return self.category_ids[kind] if self.category_ids is not None else kind
+            self.rows += coco_rows(image_id, found.numpy(force=True), self.category_ids)
 
     def write(self, path: Path) -> None:
         """Write all rows as one JSON list."""

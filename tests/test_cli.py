@@ -14,8 +14,9 @@ import pytest
 
 from engine.cli import run_command
 from engine.options.ablate import AblateOptions
-from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
 from engine.options.detect import DetectOptions
+from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
 
@@ -36,10 +37,16 @@ DETECT = """--weights=['yolov5s.pt'] --source=data/images --data= --imgsz=[640] 
 --conf-thres=0.25 --iou-thres=0.45 --max-det=1000 --device= --view-img=False --save-txt=False --save-format=0
 --save-csv=False --save-conf=False --save-crop=False --nosave=False --classes=None --agnostic-nms=False
 --augment=False --visualize=False --update=False --project=runs/detect --name=exp --exist-ok=False --line-thickness=3
---hide-labels=False --hide-conf=False --half=False --dnn=False --vid-stride=1"""
+--hide-labels=False --hide-conf=False --half=False --dnn=False --vid-stride=1 --recursive=False --batch-size=1
+--save-json=False --verbose=False --show-routing= --tile=0 --overlap=0.2 --tile-only=False"""
 BENCHMARK_ATTENTION = """--sizes=[320,640,960,1280] --imgsz=[320,640,960,1280] --levels=['P3','P4','P5'] --batch-size=1
 --repeats=20 --seconds=6.0 --max-gflops=400.0 --device= --threads=2 --precision= --quick=False --docs=
 --project=runs/benchmark --name=attention --exist-ok=False"""
+BENCHMARK_TILING = """--weights=runs/demo/exp/train/weights/best.pt --imgsz=192 --tile=192 --overlap=0.2 --images=8
+--side=1280 --device= --docs= --project=runs/benchmark --name=tiling --exist-ok=False"""
+BENCHMARK_DETECT = """--weights= --source= --frames=120 --imgsz=640 --img=640 --img-size=640 --conf-thres=0.25
+--batch-size=1 --repeats=5 --device= --threads=2 --quick=False --docs= --project=runs/benchmark --name=detect
+--exist-ok=False"""
 ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --resume=False --data=data/shapes.yaml
 --weights= --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100 --batch-size=16 --imgsz=640 --img=640 --img-size=640
 --optimizer=None --nbs=None --cos-lr=False --label-smoothing=0.0 --rect=False --quad=False --multi-scale=False
@@ -50,6 +57,8 @@ FLAGS = [
     (ValOptions, VAL),
     (DetectOptions, DETECT),
     (AttentionBenchmarkOptions, BENCHMARK_ATTENTION),
+    (TilingBenchmarkOptions, BENCHMARK_TILING),
+    (DetectBenchmarkOptions, BENCHMARK_DETECT),
     (AblateOptions, ABLATE),
 ]
 
@@ -76,6 +85,7 @@ def test_flags_and_defaults_are_frozen(options, frozen):
         (["detect.py"], "--weights"),
         (["benchmark.py"], "attention"),
         (["benchmark.py", "attention"], "--max-gflops"),
+        (["benchmark.py", "tiling"], "--overlap"),
         (["ablate.py"], "--variants"),
     ],
 )

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from engine.options.ablate import TRAINING_FLAGS, AblateOptions
-from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
+from engine.options.detect import DetectOptions
+from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
 
@@ -20,6 +22,9 @@ TABLES = [
     ("training.md", "Flags of val.py", ValOptions, {"--img", "--img-size"}),
     ("ablation.md", "Flags of ablate.py", AblateOptions, AS_IN_TRAIN),
     ("benchmarks.md", "Flags of benchmark.py attention", AttentionBenchmarkOptions, {"--imgsz"}),
+    ("tiling.md", "Flags of benchmark.py tiling", TilingBenchmarkOptions, set()),
+    ("benchmarks.md", "Flags of benchmark.py detect", DetectBenchmarkOptions, {"--img", "--img-size"}),
+    ("detect.md", "Flags of detect.py", DetectOptions, {"--img", "--img-size"}),
 ]
 
 

@@ -22,8 +22,8 @@ NAMES = {
         intersect_dicts xyn2xy segments2boxes labels_to_class_weights labels_to_image_weights one_cycle get_latest_run
         cv2""",
     "utils.augmentations": "letterbox augment_hsv random_perspective mixup copy_paste box_candidates",
-    "utils.dataloaders": """create_dataloader LoadImages LoadImagesAndLabels IMG_FORMATS VID_FORMATS img2label_paths
-        exif_size letterbox""",
+    "utils.dataloaders": """create_dataloader LoadImages LoadStreams LoadScreenshots LoadImagesAndLabels IMG_FORMATS
+        VID_FORMATS img2label_paths exif_size letterbox""",
     "utils.loss": "ComputeLoss",
     "utils.metrics": "ap_per_class bbox_iou box_iou bbox_ioa ConfusionMatrix fitness process_batch compute_ap",
     "utils.autoanchor": "check_anchors kmean_anchors check_anchor_order",

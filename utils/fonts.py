@@ -61,19 +61,28 @@ def text_mask(text: str, height: int, font: str = "") -> np.ndarray:
         font: a font file to prefer.
 
     Returns:
-        (h, w) uint8 coverage, 0 where there is nothing and 255 where there is text.
+        (h, w) uint8 coverage, 0 where there is nothing and 255 where there is text; not to be written to.
     """
-    text = drawable(text)
+    return _rendered(drawable(text), height, font)
+
+
+@functools.lru_cache(maxsize=1024)  # in a video the same labels come again and again
+def _rendered(text: str, height: int, font: str) -> np.ndarray:
     path, complete = find_font(text, font)
-    if not complete and int(cv2.__version__.split(".")[0]) >= 5:
-        return _mask_by_opencv(text, height)
+    by_opencv = not complete and int(cv2.__version__.split(".")[0]) >= 5
+    mask = _mask_by_opencv(text, height) if by_opencv else _mask_by_pillow(text, height, path)
+    mask.setflags(write=False)
+    return mask
+
+
+def _mask_by_pillow(text: str, height: int, path: str) -> np.ndarray:
     face = _load_font(path, height)
     left, top, right, bottom = face.getbbox(text)
     ascent, descent = face.getmetrics()
     size = (max(int(np.ceil(right - min(left, 0))), 1), max(ascent + descent, int(np.ceil(bottom)), 1))
     canvas = Image.new("L", size, 0)
     ImageDraw.Draw(canvas).text((-min(left, 0), -min(top, 0)), text, fill=255, font=face)
-    return np.asarray(canvas)
+    return np.array(canvas)
 
 
 def _mask_by_opencv(text: str, height: int) -> np.ndarray:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import cv2
@@ -12,6 +15,8 @@ from utils.errors import DatasetError
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
+_FETCH_TIMEOUT = 20.0  # seconds without an answer
+_LARGEST_FETCH = 256 << 20  # bytes
 JPEG_TAIL = 32  # bytes in which a complete JPEG's end mark is looked for; some cameras append a little padding
 
 
@@ -19,7 +24,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as (H, W, 3) uint8 BGR, turned as its EXIF orientation says.
 
     Grey becomes three equal channels, 16 bits become the upper 8, floating-point values in 0..1 become 0..255, and
-    transparency is dropped.
+    transparency is dropped. Of animated pictures, and of those with several pages, the first one counts.
 
     Raises:
         DatasetError: when the file cannot be read, is no picture, or is cut off.
@@ -29,13 +34,40 @@ def read_image(path: str | Path) -> np.ndarray:
         data = np.fromfile(file, dtype=np.uint8)  # unlike cv2.imread, takes any path on every system
     except OSError as error:
         raise DatasetError(f"{file}: cannot be read ({error.strerror or error})") from error
+    return decode_image(data, str(file))
+
+
+def fetch_image(url: str) -> np.ndarray:
+    """Read a picture from a web server, as :func:`read_image` does from a file; nothing is stored.
+
+    Raises:
+        DatasetError: when it cannot be fetched, is too large, or is no picture.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=_FETCH_TIMEOUT) as answer:
+            data = answer.read(_LARGEST_FETCH + 1)
+    except (OSError, ValueError, HTTPException) as error:
+        raise DatasetError(f"{url}: cannot be fetched ({error})") from error
+    if len(data) > _LARGEST_FETCH:
+        raise DatasetError(f"{url}: is larger than {_LARGEST_FETCH >> 20} MB, too large for a picture")
+    return decode_image(np.frombuffer(data, np.uint8), url)
+
+
+def decode_image(data: np.ndarray, name: str) -> np.ndarray:
+    """Decode the bytes of a picture file; see :func:`read_image`.
+
+    Args:
+        data: (n,) uint8, the whole file.
+        name: path or address, for its suffix and for errors.
+
+    Raises:
+        DatasetError: when it is no picture, or is cut off.
+    """
     if data.size == 0:
-        raise DatasetError(f"{file}: is empty")
-    _refuse_cut_jpeg(file, data)
-    image = _decode(data, floating=file.suffix.lower() == ".pfm")
-    if image is None:
-        image = _decode_with_pillow(file)
-    return image
+        raise DatasetError(f"{name}: is empty")
+    _refuse_cut_jpeg(name, data)
+    image = _decode(data, floating=name.lower().endswith(".pfm"))
+    return _decode_with_pillow(name, data) if image is None else image
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -82,15 +114,15 @@ def ends_as_jpeg(tail: bytes) -> bool:
     return _JPEG_END in tail
 
 
-def _refuse_cut_jpeg(file: Path, data: np.ndarray) -> None:
+def _refuse_cut_jpeg(name: str, data: np.ndarray) -> None:
     """Some decoders fill the missing part of a cut JPEG with grey; a detector should not see that."""
     if data[:2].tobytes() != _JPEG_START or ends_as_jpeg(data[-JPEG_TAIL:].tobytes()):
         return
     try:
-        with Image.open(file) as picture:
+        with Image.open(io.BytesIO(data)) as picture:
             picture.load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise DatasetError(f"{file}: the JPEG is cut off or damaged ({error})") from error
+        raise DatasetError(f"{name}: the JPEG is cut off or damaged ({error})") from error
 
 
 def _decode(data: np.ndarray, floating: bool) -> np.ndarray | None:
@@ -104,11 +136,11 @@ def _decode(data: np.ndarray, floating: bool) -> np.ndarray | None:
     return None if image is None else to_8bit(image)
 
 
-def _decode_with_pillow(file: Path) -> np.ndarray:
+def _decode_with_pillow(name: str, data: np.ndarray) -> np.ndarray:
     """A second decoder for formats that OpenCV was built without."""
     try:
-        with Image.open(file) as picture:
+        with Image.open(io.BytesIO(data)) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{file}: is not a picture that can be read, or is damaged") from error
+        raise DatasetError(f"{name}: is not a picture that can be read, or is damaged") from error
     return np.ascontiguousarray(np.asarray(upright)[..., ::-1])

@@ -10,6 +10,7 @@ LEVELS = ("P3", "P4", "P5")
 PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST_STRIDE = 32
 _MOST_THREADS = 1024  # torch ends with an error of its own where there are many more than processors
+_QUICK_DETECT = {"frames": 8, "imgsz": 64, "repeats": 1}
 _QUICK = {"sizes": [160, 320], "repeats": 1, "seconds": 0.0}
 
 
@@ -52,3 +53,40 @@ class AttentionBenchmarkOptions(Options):
     def command(self) -> str:
         """The command line that has these options."""
         return self.command_line("python", "benchmark.py", "attention")
+
+
+@dataclass
+class DetectBenchmarkOptions(Options):
+    """Options of ``benchmark.py detect``."""
+
+    weights: str = flag("", "detector; '' takes an untrained yolov5n, which finds nothing but takes as long")
+    source: str = flag("", "video; '' makes one of 1280x720 px")
+    frames: int = flag(120, "frames of the video that is made")
+    imgsz: int = flag(640, "image size, px", names=("--imgsz", "--img", "--img-size"))
+    conf_thres: float = flag(0.25, "confidence that a detection must have, 0 to 1")
+    batch_size: int = flag(1, "frames that go through the network together")
+    repeats: int = flag(5, "rounds")
+    device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
+    threads: int = flag(2, "torch's threads on the CPU")
+    quick: bool = flag(False, "few frames, small, one round, to see that it works")
+    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
+    project: str = flag("runs/benchmark", "folder of the runs")
+    name: str = flag("detect", "name of this run, counted up when it exists")
+    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+
+    def validate(self) -> None:
+        """Check single values; see :meth:`Options.validate`."""
+        super().validate()
+        self._require_from(1, "frames", "imgsz", "batch_size", "repeats", "threads")
+        self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
+        self._require_share("conf_thres")
+
+    def settled(self) -> DetectBenchmarkOptions:
+        """These options, with what ``--quick`` changes of those that were not given."""
+        if not self.quick:
+            return self
+        return replace(self, **{name: value for name, value in _QUICK_DETECT.items() if name not in self.given})
+
+    def command(self) -> str:
+        """The command line that has these options."""
+        return self.command_line("python", "benchmark.py", "detect")

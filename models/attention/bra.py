@@ -44,7 +44,7 @@ from models.attention.ops.regions import (
     real_tokens,
     to_regions,
 )
-from models.attention.ops.routing import route_regions
+from models.attention.ops.routing import RegionRouter
 from models.attention.ops.settings import AttentionSettings
 from models.registry import register_layer
 from utils.errors import ConfigError
@@ -109,6 +109,7 @@ class BiLevelRoutingAttention(nn.Module):
         self.backend = backend
         self.gamma = layer_scale(dim, init_scale)
         self.lepe = local_term(dim, side_dwconv)
+        self.router = RegionRouter()
         self._add_projections()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -123,7 +124,7 @@ class BiLevelRoutingAttention(nn.Module):
         height, width = x.shape[-2:]
         qkv, grid = self._projected(x)
         qk, v = qkv.split([2 * self.dim, self.dim], dim=-1)
-        idx = route_regions(qk, grid, self.topk)
+        idx = self.router(qk, grid, self.topk)
         settings = AttentionSettings(self.num_heads, self.scale, mask_padding=self.padding != "released")
         if self.lepe is None:
             mixed = from_regions(attend_regions(qkv, idx, grid, settings, self.backend), grid)
@@ -146,7 +147,7 @@ class BiLevelRoutingAttention(nn.Module):
             idx (B, R, topk), best first, and the grid that says where region r lies.
         """
         qkv, grid = self._projected(x)
-        return route_regions(qkv[..., : 2 * self.dim], grid, self.topk), grid
+        return self.router(qkv[..., : 2 * self.dim], grid, self.topk), grid
 
     def extra_repr(self) -> str:
         """The numbers that no submodule shows."""

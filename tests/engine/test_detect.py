@@ -1,8 +1,4 @@
-"""detect.py from end to end with a detector whose answers are known.
-
-The detector has one level of stride 8 and one anchor of 10 x 13 px. Its head ignores its input: every cell predicts a
-box of exactly the anchor's size around the cell's centre.
-"""
+"""detect.py from end to end with a detector whose answers are known; see ``tiny_detector.py``."""
 
 from __future__ import annotations
 
@@ -19,41 +15,20 @@ import torch
 
 import detect
 from engine.cli import run_command
-from engine.detection import DetectionSummary, resolve_source, run_detection
+from engine.detection import DetectionSummary, run_detection
 from engine.features import FeatureTap
 from engine.options.detect import DetectOptions
 from engine.predictor import Predictor, Selection
-from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
+from engine.sources import resolve_source
+from models.checkpoint import read_checkpoint, write_checkpoint
 from models.common import DetectMultiBackend
-from models.yolo import DetectionModel
+from tiny_detector import NAMES, save_detector, save_video
 from utils.datasets.sources import LoadImages
 from utils.errors import BackendError, ConfigError, DatasetError, OptionError
 from utils.image_io import read_image, write_image
 from utils.log import LOGGER
 
 ROOT = Path(__file__).resolve().parents[2]
-TINY = {
-    "nc": 2,
-    "depth_multiple": 1.0,
-    "width_multiple": 1.0,
-    "anchors": [[10, 13]],
-    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]]],
-    "head": [[[-1], 1, "Detect", ["nc", "anchors"]]],
-}
-NAMES = {0: "bus", 1: "行人"}
-LOGIT_HALF = 0.0  # sigmoid 0.5: centre of the cell, size of the anchor
-
-
-def save_detector(path: Path, objectness: float = 4.0) -> Path:
-    torch.manual_seed(0)
-    model = DetectionModel(TINY)
-    model.names = dict(NAMES)
-    head = model.model[-1].m[0]
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.copy_(torch.tensor([LOGIT_HALF] * 4 + [objectness, -8.0, 4.0]))
-    write_checkpoint(path, Checkpoint(model.state_dict(), ModelMeta.of(model), optimizer={"state": torch.ones(5000)}))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +54,6 @@ def logger_as_before():
     LOGGER.setLevel(before[2])
 
 
-def save_video(path: Path, frames: int = 5, size: tuple[int, int] = (64, 48)) -> Path:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12.0, size)
-    for number in range(frames):
-        writer.write(np.full((size[1], size[0], 3), 40 * number, np.uint8))
-    writer.release()
-    return path
-
-
 def go(weights: Path, source: Path | str, folder: Path, **options) -> DetectionSummary:
     settings = {"imgsz": 64, "device": "cpu", "project": str(folder / "runs"), **options}
     return run_detection(DetectOptions.from_kwargs(weights=str(weights), source=str(source), **settings))
@@ -106,7 +73,7 @@ def expected_boxes() -> np.ndarray:
 def test_boxes_come_back_in_the_pixels_of_the_picture(weights, pictures):
     backend = DetectMultiBackend(weights)
     predictor = Predictor(backend, Selection(conf_thres=0.5))
-    (result,) = predictor.stream(LoadImages(pictures, img_size=64, stride=backend.stride))
+    (result,) = predictor.stream(LoadImages(pictures, img_size=64, stride=backend.stride).iter_frames())
     found = result.boxes
     assert found.dtype == np.float32 and found.shape == (64, 6)
     expected = expected_boxes()
@@ -213,6 +180,22 @@ def test_several_weights_vote_together(weights, pictures, tmp_path):
         run_detection(dataclasses.replace(options, visualize=True))
 
 
+def test_names_come_from_a_data_set(weights, pictures, tmp_path):
+    nameless = read_checkpoint(weights)
+    nameless.meta.names.clear()
+    nameless.meta.names.update({0: "0", 1: "1"})
+    write_checkpoint(tmp_path / "nameless.pt", nameless)
+    (tmp_path / "data.yaml").write_text("names: [bus, ship]\ntrain: x\nval: x\n")
+    summary = go(tmp_path / "nameless.pt", pictures, tmp_path, data=str(tmp_path / "data.yaml"), save_csv=True)
+    assert ",ship," in (summary.save_dir / "predictions.csv").read_text()
+
+
+def test_test_time_augmentation_finds_the_same_classes(weights, pictures, tmp_path):
+    summary = go(weights, pictures, tmp_path, augment=True, save_txt=True)
+    labels = (summary.save_dir / "labels" / "照 片.txt").read_text().splitlines()
+    assert labels and {line.split()[0] for line in labels} == {"1"}
+
+
 def test_update_strips_the_weights(pictures, tmp_path):
     path = save_detector(tmp_path / "full.pt")
     before = path.stat().st_size
@@ -234,21 +217,21 @@ def test_run_takes_keywords_and_returns_nothing(weights, pictures, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "source",
+    ("source", "message"),
     [
-        "0",
-        "rtsp://host/stream",
-        "rtmp://host/x",
-        "HTTP://host/a.jpg",
-        "https://host/v.mp4",
-        "list.streams",
-        "screen",
-        "screen 0 1 2 3 4",
+        ("999", "999: cannot be opened"),
+        ("rtsp://127.0.0.1:9/live", "rtsp://127.0.0.1:9/live: cannot be opened"),
+        ("http://me:secret@127.0.0.1:9/stream", "^http://127.0.0.1:9/stream: cannot be opened"),
+        ("http://127.0.0.1:9/a.streams", "cannot be opened"),
+        ("gone.streams", r"gone\.streams: cannot be read as a list of streams"),
+        ("screen 1 2", r"expected screen \[number\] \[left top width height\]"),
+        ("screen 0 1 2 3 0", "width and height from 1"),
     ],
 )
-def test_sources_of_later_releases_are_refused(source):
-    with pytest.raises(OptionError, match="not available yet"):
-        resolve_source(source)
+def test_live_sources_that_are_not_there_are_named(weights, tmp_path, source, message):
+    with pytest.raises(DatasetError, match=message):
+        go(weights, source, tmp_path)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_empty_source_does_not_mean_the_current_folder():
@@ -301,6 +284,7 @@ def test_no_window_without_a_display(weights, pictures, tmp_path, monkeypatch):
         {"iou_thres": -0.1},
         {"max_det": 0},
         {"vid_stride": 0},
+        {"batch_size": 0},
         {"line_thickness": 0},
         {"imgsz": [64, 64, 64]},
         {"imgsz": 0},
@@ -372,13 +356,13 @@ def test_program_runs_without_a_display(weights, pictures, tmp_path):
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "image 2/2" in done.stderr and "64x64 2 行人" in done.stderr and "Speed: " in done.stderr
-    assert "1 file could not be read" in done.stderr and "broken.png" in done.stderr
+    assert "1 source could not be read in full" in done.stderr and "broken.png" in done.stderr
     assert (tmp_path / "runs" / "detect" / "exp" / "照 片.png").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--source", "0"], "webcam"), (["--conf-thres", "2"], "--conf-thres 2.0"), (["--dnn"], "not available yet")],
+    [(["--source", " "], "--source"), (["--conf-thres", "2"], "--conf-thres 2.0"), (["--dnn"], "not available yet")],
 )
 def test_program_ends_with_2_and_one_line_for_a_users_mistake(arguments, words, capsys):
     try:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from engine.detection import describe
 from engine.predictor import FrameResult
+from engine.progress import describe
 from engine.sinks import CropSink, CsvSink, DrawingStyle, Frame, MediaSink, TextSink, safe_name
 from utils.drawing import Annotator, colors
 from utils.errors import OptionError

@@ -31,6 +31,7 @@ RECIPE = 1  # raise it whenever a pixel or a label changes
 
 _FINE = 4  # subpixels per pixel and axis: outlines are smoothed by averaging them
 _UNIT = 4096  # of whole-number sines
+_ROOM = 128 * 128  # pixels of a large image per small figure
 _VISIBLE = 4  # an object is labelled when at least one part in so many of it can be seen
 _SINES = [round(_UNIT * math.sin(math.radians(angle))) for angle in range(360)]
 
@@ -82,7 +83,7 @@ class Scene:
     """A drawn image.
 
     Attributes:
-        image: (SIDE, SIDE, 3) uint8 BGR.
+        image: (side, side, 3) uint8 BGR.
         labels: (N, 5) class, x, y, width, height, normalised: the whole extent of each object, cut at the image.
         situation: what the image is about.
     """
@@ -128,7 +129,7 @@ class _Canvas:
     """An image being drawn, and which figure each pixel shows."""
 
     def __init__(self, background: np.ndarray):
-        self.pixels = background  # (SIDE, SIDE, 3) int32
+        self.pixels = background  # (side, side, 3) int32
         self.owner = np.full(background.shape[:2], -1, np.int32)
         self.areas: list[int] = []  # pixels of each figure, hidden or outside ones too
         self.boxes: list[tuple[int, int, int, int]] = []  # left, top, right, bottom, cut at the image
@@ -138,8 +139,8 @@ class _Canvas:
         mask = _figure_mask(figure)
         size = mask.shape[0]
         left, top = figure.x - figure.radius, figure.y - figure.radius
-        rows = slice(max(top, 0), min(top + size, SIDE))
-        columns = slice(max(left, 0), min(left + size, SIDE))
+        rows = slice(max(top, 0), min(top + size, self.owner.shape[0]))
+        columns = slice(max(left, 0), min(left + size, self.owner.shape[1]))
         part = mask[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         solid = mask * 2 >= _FINE**2
         shown = part * 2 >= _FINE**2
@@ -177,18 +178,18 @@ def _extent(shown: np.ndarray, left: int, top: int) -> tuple[int, int, int, int]
 # -- backgrounds ---------------------------------------------------------------------------------------------------
 
 
-def _background(dice: Dice) -> np.ndarray:
-    """(SIDE, SIDE, 3) int32: a slope of two dull colours with coarse stains, stripes or tiles, scribbles and grain."""
+def _background(dice: Dice, side: int) -> np.ndarray:
+    """(side, side, 3) int32: a slope of two dull colours with coarse stains, stripes or tiles, scribbles and grain."""
     first = np.array([dice.between(60, 190) for _ in range(3)])
     second = np.clip(first + [dice.between(-50, 50) for _ in range(3)], 0, 255)
-    across, down = np.arange(SIDE)[None, :, None], np.arange(SIDE)[:, None, None]
-    along = (across * dice.between(0, 4) + down * dice.between(0, 4)) % (8 * SIDE)
-    pixels = first + (second - first) * along // (8 * SIDE)
-    pixels = np.broadcast_to(pixels, (SIDE, SIDE, 3)).astype(np.int32)
+    across, down = np.arange(side)[None, :, None], np.arange(side)[:, None, None]
+    along = (across * dice.between(0, 4) + down * dice.between(0, 4)) % (8 * side)
+    pixels = first + (second - first) * along // (8 * side)
+    pixels = np.broadcast_to(pixels, (side, side, 3)).astype(np.int32)
     pattern = dice.between(0, 3)
     if pattern == 0:
         cell = (8, 16, 20, 32)[dice.between(0, 3)]
-        stains = dice.noise(SIDE // cell, SIDE // cell, dice.between(10, 26))
+        stains = dice.noise(side // cell, side // cell, dice.between(10, 26))
         pixels += np.repeat(np.repeat(stains, cell, axis=0), cell, axis=1)
     elif pattern == 1:
         period, slant = dice.between(10, 40), dice.between(-2, 2)
@@ -200,17 +201,18 @@ def _background(dice: Dice) -> np.ndarray:
         _scribble(pixels, dice)
     grain = dice.between(0, 5)
     if grain:
-        pixels += np.repeat(np.repeat(dice.noise(SIDE // 2, SIDE // 2, grain), 2, axis=0), 2, axis=1)
+        pixels += np.repeat(np.repeat(dice.noise(side // 2, side // 2, grain), 2, axis=0), 2, axis=1)
     return np.clip(pixels, 0, 255)
 
 
 def _scribble(pixels: np.ndarray, dice: Dice) -> None:
     """A straight grey stroke from edge to edge: clutter that is no object. Draws into ``pixels``."""
-    start, end, half = dice.between(0, SIDE), dice.between(0, SIDE), dice.between(0, 2)
+    side = len(pixels)
+    start, end, half = dice.between(0, side), dice.between(0, side), dice.between(0, 2)
     shade, upright = dice.between(40, 215), dice.percent(50)
     strip = pixels if upright else pixels.transpose(1, 0, 2)
-    for step in range(SIDE):
-        middle = start + (end - start) * step // SIDE
+    for step in range(side):
+        middle = start + (end - start) * step // side
         strip[step, max(middle - half, 0) : max(middle + half + 1, 0)] = shade
 
 
@@ -223,14 +225,16 @@ def _figure(dice: Dice, x: int, y: int, radius: int) -> Figure:
     return Figure(class_id, x, y, radius, dice.between(0, 359), family[dice.between(0, len(family) - 1)])
 
 
-def _apart(dice: Dice, count: int, smallest: int, largest: int, taken: list[Figure]) -> list[Figure]:
+def _apart(
+    dice: Dice, count: int, smallest: int, largest: int, taken: list[Figure], *, side: int = SIDE
+) -> list[Figure]:
     """Figures anywhere that keep clear of each other."""
     placed = list(taken)
     for _ in range(count * 6):
         if len(placed) == len(taken) + count:
             break
         radius = dice.between(smallest, largest)
-        x, y = dice.between(0, SIDE - 1), dice.between(0, SIDE - 1)
+        x, y = dice.between(0, side - 1), dice.between(0, side - 1)
         if all((x - other.x) ** 2 + (y - other.y) ** 2 > (radius + other.radius + 3) ** 2 for other in placed):
             placed.append(_figure(dice, x, y, radius))
     return placed[len(taken) :]
@@ -282,6 +286,12 @@ def _occluding(dice: Dice) -> list[Figure]:
     return figures
 
 
+def _scattered(dice: Dice, side: int) -> list[Figure]:
+    """Many small figures over a large image, and a few large ones."""
+    big = _apart(dice, dice.between(3, 6), 40, 70, [], side=side)
+    return big + _apart(dice, side * side // _ROOM, 5, 12, big, side=side)
+
+
 # situation, images of a hundred, what it draws; the rest are backgrounds without any object
 _SITUATIONS: tuple[tuple[str, int, Callable[[Dice], list[Figure]]], ...] = (
     ("plain", 37, _plain),
@@ -306,8 +316,25 @@ def draw_scene(name: str, situation: str | None = None) -> Scene:
         shares = np.cumsum([share for _, share, _ in _SITUATIONS])
         situation = _SITUATIONS[int(np.searchsorted(shares, draw, side="right"))][0]
     painters = {label: painter for label, _, painter in _SITUATIONS}
-    canvas = _Canvas(_background(dice))
-    figures = painters[situation](dice)
+    background = _background(dice, SIDE)
+    return _scene(background, painters[situation](dice), situation)
+
+
+def draw_large_scene(name: str, side: int) -> Scene:
+    """Draw one large image with many small objects of 11 to 25 px, and a few of 80 to 140 px.
+
+    Args:
+        name: seeds everything in it.
+        side: of the image, px, a multiple of 160.
+    """
+    dice = Dice(f"shapes:{RECIPE}:large:{side}:{name}")
+    background = _background(dice, side)
+    return _scene(background, _scattered(dice, side), "scattered")
+
+
+def _scene(background: np.ndarray, figures: list[Figure], situation: str) -> Scene:
+    """Figures one over the other on a background, with labels for those that can be seen."""
+    canvas = _Canvas(background)
     for figure in figures:
         canvas.draw(figure)
     rows = []
@@ -316,7 +343,7 @@ def draw_scene(name: str, situation: str | None = None) -> Scene:
             left, top, right, bottom = canvas.boxes[number]
             rows.append((figure.class_id, (left + right) / 2, (top + bottom) / 2, right - left, bottom - top))
     labels = np.array(rows, dtype=np.float64).reshape(-1, 5)
-    labels[:, 1:] /= SIDE
+    labels[:, 1:] /= len(background)
     return Scene(canvas.pixels.astype(np.uint8), labels, situation)
 
 

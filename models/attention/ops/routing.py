@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.attention.ops.regions import RegionGrid, real_tokens
 
@@ -49,13 +49,36 @@ def route_regions(qk: Tensor, grid: RegionGrid, topk: int) -> Tensor:
         (B, R, min(topk, filled regions)) int64, best first. Regions of padding alone are never chosen,
         unless an export leaves the map's size open: then they may come last, where the key mask takes them out.
     """
+    affinity = region_affinity(qk, grid)
+    return affinity.topk(min(topk, grid.filled_regions), dim=-1).indices
+
+
+@torch.no_grad()
+def region_affinity(qk: Tensor, grid: RegionGrid) -> Tensor:
+    """Say how well the keys of each region fit the queries of each region, in float32.
+
+    Args:
+        qk: queries and keys of each token (B, R, T, 2C), as for :func:`route_regions`.
+        grid: the regions of the map.
+
+    Returns:
+        (B, R, R) float32, a row a query region; minus infinity for a region of padding alone.
+    """
     with _full_precision(qk.device.type):
         q, k = region_means(qk, grid).chunk(2, dim=-1)
         affinity = q @ k.transpose(1, 2)  # (B, R, R)
         if grid.has_empty_regions:
             empty = ~real_tokens(grid, qk.device).any(dim=1)
             affinity = affinity.masked_fill(empty, float("-inf"))
-        return affinity.topk(min(topk, grid.filled_regions), dim=-1).indices
+        return affinity
+
+
+class RegionRouter(nn.Module):
+    """:func:`route_regions` as a part of a layer, so that a forward hook sees what the layer routes by."""
+
+    def forward(self, qk: Tensor, grid: RegionGrid, topk: int) -> Tensor:
+        """Queries and keys (B, R, T, 2C) to (B, R, topk) int64; see :func:`route_regions`."""
+        return route_regions(qk, grid, topk)
 
 
 def _full_precision(device_type: str) -> AbstractContextManager:
