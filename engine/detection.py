@@ -77,7 +77,14 @@ def run_detection(options: DetectOptions) -> DetectionSummary:
         save_dir = make_run_folder(options)
         sinks = open_sinks(options, save_dir, stack)
         batch_size = batch_size_for(options, source)
-        predictor = Predictor(backend, selection_of(options), augment=options.augment, tap=tap, batch_size=batch_size)
+        predictor = Predictor(
+            backend,
+            selection_of(options),
+            augment=options.augment,
+            tap=tap,
+            batch_size=batch_size,
+            workers=1 if source.live else network_workers(backend),
+        )
         backend.warmup((batch_size, 3, *size_hw))
         style = DrawingStyle(options.line_thickness, options.hide_labels, options.hide_conf)
         progress = Progress(source.expected_frames(), every_frame=options.verbose)
@@ -119,7 +126,7 @@ def detect_frames(
         frames = source.iter_frames()
         if overlap and not source.live:
             frames = stack.enter_context(ReadAhead(frames, depth))
-        for result in predictor.stream(frames):
+        for result in stack.enter_context(closing(predictor.stream(frames))):
             frame = Frame(result, style)
             if behind is not None:
                 behind.write(frame)
@@ -127,6 +134,11 @@ def detect_frames(
                 write_frame(frame, sinks)
             if progress is not None:
                 progress.show(result)
+
+
+def network_workers(backend: DetectMultiBackend) -> int:
+    """Batches that go through a network at the same time: two on a CPU, where the network is ours, else one."""
+    return 2 if backend.pt and backend.device.type == "cpu" and torch.get_num_threads() > 1 else 1
 
 
 def batch_size_for(options: DetectOptions, source: FrameSource) -> int:
