@@ -85,10 +85,11 @@ def run_detection(options: DetectOptions) -> DetectionSummary:
             sinks.append(RoutingSink(save_dir, options.routing_place(), titles))
         batch_size = batch_size_for(options, source)
         settings = {"augment": options.augment, "batch_size": batch_size}
+        workers = 1 if source.live else network_workers(backend)
         predictor = (
             TiledPredictor(backend, tiling_of(options), size_hw, selection_of(options), **settings)
             if options.tile
-            else Predictor(backend, selection_of(options), tap=tap, recorder=recorder, **settings)
+            else Predictor(backend, selection_of(options), tap=tap, recorder=recorder, workers=workers, **settings)
         )
         backend.warmup((batch_size, 3, *size_hw))
         style = DrawingStyle(options.line_thickness, options.hide_labels, options.hide_conf)
@@ -131,7 +132,7 @@ def detect_frames(
         frames = source.iter_frames()
         if overlap and not source.live:
             frames = stack.enter_context(ReadAhead(frames, depth))
-        for result in predictor.stream(frames):
+        for result in stack.enter_context(closing(predictor.stream(frames))):
             frame = Frame(result, style)
             if behind is not None:
                 behind.write(frame)
@@ -139,6 +140,11 @@ def detect_frames(
                 write_frame(frame, sinks)
             if progress is not None:
                 progress.show(result)
+
+
+def network_workers(backend: DetectMultiBackend) -> int:
+    """Batches that go through a network at the same time: two on a CPU, where the network is ours, else one."""
+    return 2 if backend.pt and backend.device.type == "cpu" and torch.get_num_threads() > 1 else 1
 
 
 def batch_size_for(options: DetectOptions, source: FrameSource) -> int:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +39,7 @@ class FrameResult:
         fps: frames a second of its video; 0 when unknown and for a picture.
         input_hw: height and width that the network saw, px.
         title: beginning of a log line, such as ``image 1/2 PATH: ``.
-        seconds: spent in the network; a batch's time is shared out evenly.
+        seconds: spent on detecting; a batch's time is shared out evenly.
         features: layers' outputs, when asked for.
         routing: what its routed attention looked at, a layer each, when asked for.
         stream: whether it comes from a stream or the screen.
@@ -95,6 +99,13 @@ class Stopwatches:
     select: Profile = field(default_factory=Profile)
     frames: int = 0
 
+    def add(self, prepare: Profile, infer: Profile, select: Profile, frames: int) -> None:
+        """Count a batch."""
+        for total, part in ((self.prepare, prepare), (self.infer, infer), (self.select, select)):
+            total.dt = part.dt
+            total.t += part.t
+        self.frames += frames
+
     def milliseconds(self) -> tuple[float, float, float]:
         """Means per frame of pre-processing, inference and suppression."""
         return tuple(1e3 * watch.t / max(self.frames, 1) for watch in (self.prepare, self.infer, self.select))
@@ -105,7 +116,8 @@ class _Turn:
     """A frame waiting for its result, or for those before it to have theirs."""
 
     frame: SourceFrame
-    result: FrameResult | None = None
+    batch: Future[list[FrameResult]] | None = None
+    place: int = 0  # in the batch
 
 
 class Predictor:
@@ -124,6 +136,7 @@ class Predictor:
         tap: FeatureTap | None = None,
         recorder: RoutingRecorder | None = None,
         batch_size: int = 1,
+        workers: int = 1,
     ) -> None:
         """Bind a detector to its settings.
 
@@ -134,6 +147,9 @@ class Predictor:
             tap: where to take feature maps from; frames then go one by one.
             recorder: where to take the routing of attention from; likewise.
             batch_size: most frames that go through the network together.
+            workers: batches that :meth:`stream` sends through the network at the same time; torch's threads are shared
+                out among them. Two with half the threads each do more than one with all of them, which wait for each
+                other at every layer, and for whatever else has a processor.
         """
         self.backend = backend
         self.selection = selection or Selection()
@@ -141,7 +157,9 @@ class Predictor:
         self.tap = tap
         self.recorder = recorder
         self.batch_size = 1 if tap or recorder else batch_size
+        self.workers = 1 if tap or recorder else workers
         self.watches = Stopwatches()
+        self._counting = threading.Lock()
 
     def stream(self, frames: Iterable[SourceFrame]) -> Iterator[FrameResult]:
         """Detect in every frame; the results come in the frames' order.
@@ -154,29 +172,40 @@ class Predictor:
             frames: such as a source's :meth:`iter_frames`.
         """
         turns: deque[_Turn] = deque()
-        for frame in frames:
-            turns.append(_Turn(frame))
-            alike = _waiting_alike(turns, turns[-1])
-            if len(alike) == self.batch_size:
-                self._run(alike)
-            if len(turns) >= _WINDOW * self.batch_size and turns[0].result is None:
-                self._run(_waiting_alike(turns, turns[0]))
-            yield from _finished(turns)
-        while turns:
-            self._run(_waiting_alike(turns, turns[0]))
-            yield from _finished(turns)
+        most = _WINDOW * self.batch_size * self.workers
+        with _network_threads(self.workers) as submit:
+            for frame in frames:
+                turns.append(_Turn(frame))
+                alike = _waiting_alike(turns, turns[-1])
+                if len(alike) == self.batch_size:
+                    self._begin(alike, submit)
+                if len(turns) >= most and turns[0].batch is None:
+                    self._begin(_waiting_alike(turns, turns[0]), submit)
+                yield from _finished(turns, self.workers)
+            while turns:
+                if turns[0].batch is None:
+                    self._begin(_waiting_alike(turns, turns[0]), submit)
+                yield from _finished(turns, 0)
 
-    def _run(self, turns: Sequence[_Turn]) -> None:
-        """Give frames of one shape their results."""
-        frames = [turn.frame for turn in turns]
-        begun = self.watches.infer.t
-        found = self.detect_frames(frames)
-        seconds = (self.watches.infer.t - begun) / len(turns)
+    def _begin(self, turns: Sequence[_Turn], submit: Callable[..., Future[list[FrameResult]]]) -> None:
+        """Send frames of one shape on their way."""
+        batch = submit(self._run, [turn.frame for turn in turns])
+        for place, turn in enumerate(turns):
+            turn.batch, turn.place = batch, place
+
+    def _run(self, frames: Sequence[SourceFrame]) -> list[FrameResult]:
+        """Detect in frames of one shape."""
+        begun = time.perf_counter()
+        try:
+            found = self.detect_frames(frames)
+        except Exception as error:
+            error.add_note(f"while detecting in {', '.join(str(frame.path) for frame in frames)}")
+            raise
+        seconds = (time.perf_counter() - begun) / len(frames)
         features = self.tap.take() if self.tap else []
         routing = self.recorder.take() if self.recorder else []
-        for turn, boxes in zip(turns, found, strict=True):
-            frame = turn.frame
-            turn.result = FrameResult(
+        return [
+            FrameResult(
                 path=frame.path,
                 image=frame.image,
                 boxes=boxes,
@@ -191,6 +220,8 @@ class Predictor:
                 stream=frame.stream,
                 subfolder=frame.subfolder,
             )
+            for frame, boxes in zip(frames, found, strict=True)
+        ]
 
     def detect_frames(self, frames: Sequence[SourceFrame]) -> list[np.ndarray]:
         """Detect in frames letterboxed to one shape; what a subclass replaces that looks at frames in another way.
@@ -226,13 +257,15 @@ class Predictor:
         Returns:
             Boxes of each as in :class:`FrameResult`.
         """
-        with self.watches.prepare, torch.inference_mode():
+        prepare, infer, select = Profile(), Profile(), Profile()
+        with prepare, torch.inference_mode():
             batch = to_network(torch.from_numpy(pixels), self.backend.device, self.backend.fp16)
-        with self.watches.infer, torch.inference_mode():
+        with infer, torch.inference_mode():
             predictions = self.backend(batch, augment=self.augment)
-        with self.watches.select, torch.inference_mode():
+        with select, torch.inference_mode():
             boxes = self._select(predictions, batch.shape[2:], frames_hw)
-        self.watches.frames += len(frames_hw)
+        with self._counting:
+            self.watches.add(prepare, infer, select, len(frames_hw))
         return boxes
 
     def _select(
@@ -258,10 +291,35 @@ class Predictor:
 def _waiting_alike(turns: Iterable[_Turn], like: _Turn) -> list[_Turn]:
     """The frames that wait for their turn and have the shape of one of them."""
     shape = like.frame.pixels.shape
-    return [turn for turn in turns if turn.result is None and turn.frame.pixels.shape == shape]
+    return [turn for turn in turns if turn.batch is None and turn.frame.pixels.shape == shape]
 
 
-def _finished(turns: deque[_Turn]) -> Iterator[FrameResult]:
-    """Take results off the front, as far as they are there."""
-    while turns and turns[0].result is not None:
-        yield turns.popleft().result
+def _finished(turns: deque[_Turn], under_way: int) -> Iterator[FrameResult]:
+    """Take results off the front, as far as they are there; wait for them while more batches are under way."""
+    while turns and turns[0].batch is not None:
+        unfinished = {id(turn.batch) for turn in turns if turn.batch is not None and not turn.batch.done()}
+        if not turns[0].batch.done() and len(unfinished) <= under_way:
+            break
+        turn = turns.popleft()
+        yield turn.batch.result()[turn.place]
+
+
+@contextmanager
+def _network_threads(workers: int) -> Iterator[Callable[..., Future]]:
+    """A function that runs another one, in one of so many threads, or at once where one is enough."""
+    if workers == 1:
+        yield _at_once
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(before // workers, 1))
+    try:
+        with ThreadPoolExecutor(workers, thread_name_prefix="network") as pool:
+            yield pool.submit
+    finally:
+        torch.set_num_threads(before)
+
+
+def _at_once(function: Callable[..., list[FrameResult]], *arguments: object) -> Future[list[FrameResult]]:
+    done: Future[list[FrameResult]] = Future()
+    done.set_result(function(*arguments))
+    return done

@@ -57,13 +57,14 @@ class Detect(nn.Module):
         # Half precision resolves half a pixel near 640 px, which costs mAP at high IoU, so boxes are made in float32.
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
         rows, columns = raw.shape[2:4]
-        cells = self.grid[i]
+        cells, anchors = self.grid[i], self.anchor_grid[i]  # another thread may replace them by those of its image size
         stale = cells.shape[2:4] != raw.shape[2:4] or cells.device != raw.device or cells.dtype != raw.dtype
         if self.dynamic or stale:
-            self.grid[i], self.anchor_grid[i] = self._make_grid(rows, columns, i, raw)
+            cells, anchors = self._make_grid(rows, columns, i, raw)
+            self.grid[i], self.anchor_grid[i] = cells, anchors
         share = raw.sigmoid()
-        centre = (share[..., 0:2] * 2 + self.grid[i]) * self.stride[i]
-        size = (share[..., 2:4] * 2) ** 2 * self.anchor_grid[i]
+        centre = (share[..., 0:2] * 2 + cells) * self.stride[i]
+        size = (share[..., 2:4] * 2) ** 2 * anchors
         return torch.cat((centre, size, share[..., 4:]), -1).flatten(1, 3)
 
     def _make_grid(self, rows: int, columns: int, i: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ import torch
 from engine.benchmarks.interleaved import Rounds, interleaved_rounds
 from engine.benchmarks.machine import describe_machine, threads_of_torch
 from engine.benchmarks.page import replace_section, section_bounds
-from engine.detection import detect_frames
+from engine.detection import detect_frames, network_workers
 from engine.options.benchmark import DetectBenchmarkOptions
 from engine.predictor import Predictor, Selection
 from engine.sinks import DrawingStyle, MediaSink, TextSink
@@ -86,10 +86,14 @@ class _Work:
     def run(self, way: str) -> Predictor:
         """Read, detect, draw and write the whole video."""
         options = self.options
-        predictor = Predictor(self.backend, Selection(options.conf_thres), batch_size=options.batch_size)
+        overlap = way == WAYS[1]
+        workers = network_workers(self.backend) if overlap else 1
+        predictor = Predictor(
+            self.backend, Selection(options.conf_thres), batch_size=options.batch_size, workers=workers
+        )
         labels = TextSink(self.folder / way)
         with closing(self.source()) as source, closing(MediaSink(self.folder / way)) as media:
-            detect_frames(source, predictor, [media, labels], DrawingStyle(), overlap=way == WAYS[1])
+            detect_frames(source, predictor, [media, labels], DrawingStyle(), overlap=overlap)
         self.found[way] = predictor.watches.frames
         return predictor
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from engine.pipeline import ReadAhead, WriteBehind
 from engine.predictor import FrameResult, Predictor
@@ -202,6 +203,26 @@ def test_batches_have_one_shape_and_results_the_order_of_the_frames(backend, bat
     for one, other in zip(results, alone, strict=True):
         assert len(one.boxes)
         np.testing.assert_allclose(one.boxes, other.boxes, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_several_networks_at_a_time_give_the_same_in_the_same_order(backend, size):
+    """Widths change all the time, and with them the grids that the head keeps."""
+    torch.set_num_threads(2)
+    frames = shaped([32, 64, 96, 64, 32] * 12)
+    expected = list(Predictor(backend).stream(frames))
+    found = list(Predictor(backend, batch_size=size, workers=2).stream(frames))
+    assert [result.path for result in found] == [frame.path for frame in frames]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.boxes, other.boxes, rtol=1e-5)
+    assert torch.get_num_threads() == 2
+
+
+def test_an_error_in_the_network_comes_up(backend):
+    odd = SourceFrame(Path("odd.jpg"), np.zeros((4, 32, 32), np.uint8), np.zeros((32, 32, 3), np.uint8))
+    with pytest.raises(RuntimeError, match="channels") as caught:
+        list(Predictor(backend, workers=2).stream([*shaped([32] * 3), odd, *shaped([32] * 3)]))
+    assert "while detecting in odd.jpg" in caught.value.__notes__
 
 
 def test_no_more_frames_wait_than_the_window_holds(backend):
