@@ -21,6 +21,7 @@ _PATIENCE_MS = 10_000  # for a connection, and for the next frame over it
 _FIRST_PAUSE = 0.25  # seconds before a lost stream is opened again; doubles with each failure
 _LONGEST_PAUSE = 15.0
 _FILE_FPS = 30.0  # at which a video file that stands in for a stream is played when it does not say
+_LONGEST_NAME = 100  # characters; file systems take 255 bytes
 _AWAKE = 0.5  # seconds between looks at what is not announced
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
@@ -34,7 +35,16 @@ def without_credentials(source: str) -> str:
 
 def stream_name(source: str) -> str:
     """A stream's name for files: letters, digits and ``_`` only, and no password."""
-    return re.sub(r"\W", "_", without_credentials(source))
+    return re.sub(r"\W", "_", without_credentials(source))[:_LONGEST_NAME]
+
+
+def stream_names(sources: Sequence[str]) -> list[str]:
+    """Names for files of several streams, each another one."""
+    names: list[str] = []
+    for number, source in enumerate(sources, 1):
+        name = stream_name(source)
+        names.append(f"{name}_{number}" if name in names else name)
+    return names
 
 
 def read_stream_list(source: str | Path | Sequence[str]) -> list[str]:
@@ -212,7 +222,7 @@ class LoadStreams:
             DatasetError: when none of the streams can be opened.
         """
         listed = read_stream_list(sources)
-        self.sources = [stream_name(source) for source in listed]
+        self.sources = stream_names(listed)
         self.img_size, self.stride, self.auto = img_size, stride, auto
         self.transforms = transforms
         self.count = 0
