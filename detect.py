@@ -1,8 +1,10 @@
-"""Find objects in pictures and videos.
+"""Find objects in pictures, videos and live streams.
 
     python detect.py --weights yolov5s.pt --source photo.jpg        # or a folder, a video, 'folder/*.jpg', list.txt
+    python detect.py --weights yolov5s.pt --source rtsp://host/live # or cameras.streams, 0, screen, http://...
 
-Exit codes: 0 done; 1 done, but some files could not be read; 2 a wrong option, source or weights file.
+Exit codes: 0 done; 1 done, but something could not be read; 2 a wrong option, source or weights file; 130 Ctrl-C, with
+all files finished.
 """
 
 from __future__ import annotations

@@ -27,18 +27,23 @@ def run_command(command: Callable[[], object]) -> int:
     try:
         command()
     except ProjectError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _say(str(error), error)
         return EXIT_USER_ERROR
     except OSError as error:
         if error.errno not in _NO_PLACE_TO_WRITE:
             raise
         where = error.filename or "a file"
-        print(f"error: {where}: {error.strerror}; make room there, or choose another place", file=sys.stderr)
+        _say(f"{where}: {error.strerror}; make room there, or choose another place", error)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _say(text: str, error: BaseException) -> None:
+    """One line on standard error, with what was being done where the error has a note of it."""
+    print("; ".join([f"error: {text}", *getattr(error, "__notes__", ())]), file=sys.stderr)
 
 
 def wait_quietly() -> None:

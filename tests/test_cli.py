@@ -169,6 +169,16 @@ def test_no_place_to_write_is_one_line_and_exit_2(number, capsys):
     assert capsys.readouterr().err.startswith(f"error: runs/results.csv: {os.strerror(number)}; ")
 
 
+def test_a_note_about_what_was_being_done_is_on_the_line(capsys):
+    def write():
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        error.add_note("while writing the results of clip.mp4, frame 7")
+        raise error
+
+    assert run_command(write) == 2
+    assert capsys.readouterr().err.endswith("another place; while writing the results of clip.mp4, frame 7\n")
+
+
 def test_other_errors_keep_their_traceback():
     def stumble():
         raise OSError(errno.EBADF, "a defect")

@@ -31,7 +31,7 @@ from models.yolo import DetectionModel
 from utils.atomic import replacing
 from utils.datasets.sources import LoadImages
 from utils.devices import select_device
-from utils.errors import BackendError
+from utils.errors import BackendError, DatasetError
 from utils.log import LOGGER
 from utils.markdown import paragraph, table
 from utils.paths import check_file, increment_path
@@ -103,6 +103,8 @@ class _Work:
         with closing(self.source()) as source:
             frames = sum(1 for _ in source.iter_frames())
         read = time.perf_counter() - begun
+        if not frames:
+            raise DatasetError(f"--source {self.video}: no frame of it can be read")
         begun = time.perf_counter()
         watches = self.run(WAYS[0]).watches
         whole = time.perf_counter() - begun

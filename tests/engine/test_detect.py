@@ -220,6 +220,7 @@ def test_run_takes_keywords_and_returns_nothing(weights, pictures, tmp_path):
     ("source", "message"),
     [
         ("999", "999: cannot be opened"),
+        ("9" * 30, "999: cannot be opened"),
         ("rtsp://127.0.0.1:9/live", "rtsp://127.0.0.1:9/live: cannot be opened"),
         ("http://me:secret@127.0.0.1:9/stream", "^http://127.0.0.1:9/stream: cannot be opened"),
         ("http://127.0.0.1:9/a.streams", "cannot be opened"),

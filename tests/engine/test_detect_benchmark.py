@@ -10,7 +10,7 @@ import torch
 import benchmark
 from engine.benchmarks.detection import STEPS, WAYS
 from tiny_detector import save_detector, save_video
-from utils.errors import ConfigError, OptionError
+from utils.errors import ConfigError, DatasetError, OptionError
 
 QUICK = {"quick": True, "device": "cpu", "threads": 1}
 
@@ -37,7 +37,8 @@ def test_a_given_video_and_detector_are_taken(tmp_path):
 def test_the_result_goes_onto_a_page(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("above\n<!-- detect:begin -->\nold\n<!-- detect:end -->\nbelow\n")
-    result = benchmark.run("detect", project=str(tmp_path), docs=str(page), exist_ok=True, **QUICK)
+    given = {"weights": str(save_detector(tmp_path / "tiny.pt")), "source": str(save_video(tmp_path / "clip.avi"))}
+    result = benchmark.run("detect", project=str(tmp_path), docs=str(page), exist_ok=True, **given, **QUICK)
     assert result.text.strip() in page.read_text() and "old" not in page.read_text()
     (tmp_path / "bare.md").write_text("nothing")
     with pytest.raises(ConfigError, match="detect:begin"):
@@ -51,5 +52,5 @@ def test_impossible_options_are_refused(wrong):
 
 
 def test_a_video_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(Exception, match=r"gone\.mp4"):
+    with pytest.raises(DatasetError, match=r"gone\.mp4"):
         benchmark.run("detect", project=str(tmp_path), source=str(Path("gone.mp4")), **QUICK)

@@ -13,7 +13,7 @@ import pytest
 
 from stream_server import Camera, serving
 from utils.datasets.screens import LoadScreenshots, screen_region
-from utils.datasets.streams import LoadStreams, read_stream_list, stream_name
+from utils.datasets.streams import LoadStreams, read_stream_list, stream_name, stream_names
 from utils.errors import BackendError, DatasetError
 
 
@@ -98,6 +98,9 @@ def test_vid_stride_counts_the_frames_that_are_left():
 def test_names_are_fit_for_files_and_have_no_password():
     assert stream_name("rtsp://me:secret@host:554/live.sdp") == "rtsp___host_554_live_sdp"
     assert stream_name("0") == "0"
+    assert stream_names(["0", "rtsp://a/1", "rtsp://b@a/1"]) == ["0", "rtsp___a_1", "rtsp___a_1_3"]
+    long = stream_names([f"http://host/{'x' * 500}?{number}" for number in range(2)])
+    assert len(set(long)) == 2 and max(map(len, long)) < 110
 
 
 def test_lists_of_streams(tmp_path):

@@ -21,6 +21,8 @@ _PATIENCE_MS = 10_000  # for a connection, and for the next frame over it
 _FIRST_PAUSE = 0.25  # seconds before a lost stream is opened again; doubles with each failure
 _LONGEST_PAUSE = 15.0
 _FILE_FPS = 30.0  # at which a video file that stands in for a stream is played when it does not say
+_LIKELY_FPS = 1000.0  # streams that announce more do not know
+_LONGEST_NAME = 100  # characters; file systems take 255 bytes
 _AWAKE = 0.5  # seconds between looks at what is not announced
 _CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 
@@ -34,7 +36,16 @@ def without_credentials(source: str) -> str:
 
 def stream_name(source: str) -> str:
     """A stream's name for files: letters, digits and ``_`` only, and no password."""
-    return re.sub(r"\W", "_", without_credentials(source))
+    return re.sub(r"\W", "_", without_credentials(source))[:_LONGEST_NAME]
+
+
+def stream_names(sources: Sequence[str]) -> list[str]:
+    """Names for files of several streams, each another one."""
+    names: list[str] = []
+    for number, source in enumerate(sources, 1):
+        name = stream_name(source)
+        names.append(f"{name}_{number}" if name in names else name)
+    return names
 
 
 def read_stream_list(source: str | Path | Sequence[str]) -> list[str]:
@@ -113,38 +124,41 @@ class StreamReader(threading.Thread):
 
     def _read_connection(self) -> int:
         """Read as long as frames come; returns how many."""
-        capture = self._open()
-        received = grabbed = 0
-        begun = time.monotonic()
+        capture = cv2.VideoCapture()
+        before = self.number
         try:
-            while not self._ended.is_set() and capture.grab():
-                grabbed += 1
-                if (grabbed - 1) % self.vid_stride:
-                    continue
-                done, image = capture.retrieve()
-                if done and image is not None:  # a damaged frame is not news
-                    received += 1
-                    self._keep(image)
-                if self.is_file:
-                    self._ended.wait(max(begun + grabbed / (self.fps or _FILE_FPS) - time.monotonic(), 0))
-        except cv2.error as error:  # some cameras fail this way while they go away
+            self._open(capture)
+            self._read_frames(capture)
+        except (cv2.error, OverflowError) as error:  # some cameras fail this way while they go away
             LOGGER.warning("stream %s: %s", self.shown, str(error).strip().splitlines()[-1])
         finally:
             capture.release()
-        self._lose(received)
-        return received
+            self._lose(self.number - before)
+        return self.number - before
 
-    def _open(self) -> cv2.VideoCapture:
+    def _read_frames(self, capture: cv2.VideoCapture) -> None:
+        grabbed = 0
+        begun = time.monotonic()
+        while not self._ended.is_set() and capture.grab():
+            grabbed += 1
+            if (grabbed - 1) % self.vid_stride:
+                continue
+            done, image = capture.retrieve()
+            if done and image is not None:  # a damaged frame is not news
+                self._keep(image)
+            if self.is_file:
+                self._ended.wait(max(begun + grabbed / (self.fps or _FILE_FPS) - time.monotonic(), 0))
+
+    def _open(self, capture: cv2.VideoCapture) -> None:
         if self.source.isdecimal():
-            capture = cv2.VideoCapture(int(self.source))
+            capture.open(int(self.source), cv2.CAP_ANY)
         elif self.is_file:
-            capture = cv2.VideoCapture(self.source)
+            capture.open(self.source)
         else:
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _PATIENCE_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _PATIENCE_MS]
-            capture = cv2.VideoCapture(self.source, cv2.CAP_FFMPEG, limits)
+            capture.open(self.source, cv2.CAP_FFMPEG, limits)
         rate = capture.get(cv2.CAP_PROP_FPS) if capture.isOpened() else 0.0
-        self.fps = float(rate) if np.isfinite(rate) and 0 < rate < 1000 else 0.0
-        return capture
+        self.fps = float(rate) if np.isfinite(rate) and 0 < rate < _LIKELY_FPS else 0.0
 
     def _keep(self, image: np.ndarray) -> None:
         with self._news:
@@ -212,7 +226,7 @@ class LoadStreams:
             DatasetError: when none of the streams can be opened.
         """
         listed = read_stream_list(sources)
-        self.sources = [stream_name(source) for source in listed]
+        self.sources = stream_names(listed)
         self.img_size, self.stride, self.auto = img_size, stride, auto
         self.transforms = transforms
         self.count = 0
