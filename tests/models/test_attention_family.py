@@ -200,5 +200,5 @@ def test_model_files_differ_from_the_biformer_one_in_the_block_alone(name: str) 
                 assert other[:3] == [-1, 1, BLOCKS[name].__name__]
             else:
                 assert other == row
-    assert blocks == 4
+    assert blocks == 3
     assert found == wanted

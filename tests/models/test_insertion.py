@@ -208,10 +208,10 @@ def test_twice_in_a_row() -> None:
     ("variant", "insertions"),
     [
         ("biformer-backbone", ["BiFormerBlock[0, 5, 4, 3]@after:sppf"]),
-        ("biformer-neck", ["BiFormerBlock[0, 8, 4, 3]@after:17", "BiFormerBlock[0, 8, 4, 3]@after:20",
-                           "BiFormerBlock[0, 5, 4, 3]@after:23"]),
-        ("biformer", ["BiFormerBlock[0, 5, 4, 3]@after:sppf", "BiFormerBlock[0, 8, 4, 3]@after:c3#6",
-                      "BiFormerBlock[0, 8, 4, 3]@after:c3#7", "BiFormerBlock[0, 5, 4, 3]@after:c3#8"]),
+        ("biformer", ["BiFormerBlock[0, 8, 4, 3]@after:17", "BiFormerBlock[0, 8, 4, 3]@after:20",
+                      "BiFormerBlock[0, 5, 4, 3]@after:23"]),
+        ("biformer-both", ["BiFormerBlock[0, 5, 4, 3]@after:sppf", "BiFormerBlock[0, 8, 4, 3]@after:c3#6",
+                           "BiFormerBlock[0, 8, 4, 3]@after:c3#7", "BiFormerBlock[0, 5, 4, 3]@after:c3#8"]),
     ],
 )  # fmt: skip
 def test_shipped_variants_can_be_had_by_insertion(variant: str, insertions: list[str]) -> None:

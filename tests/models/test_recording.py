@@ -143,7 +143,7 @@ def test_networks_without_routing_are_refused(model):
 
 
 def test_every_layer_of_a_detector_is_heard():
-    model = DetectionModel("yolov5n-biformer.yaml").eval()
+    model = DetectionModel("yolov5n-biformer-both.yaml").eval()
     _, layers = recorded(model, torch.rand(1, 3, 64, 96))
     assert [layer.name for layer in layers] == [f"model.{number}.attn" for number in (10, 19, 23, 27)]
     assert [layer.map_hw for layer in layers] == [(2, 3), (8, 12), (4, 6), (2, 3)]

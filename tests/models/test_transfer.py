@@ -80,7 +80,7 @@ def test_same_architecture_transfers_everything() -> None:
     assert_same_predictions(old, new)
 
 
-@pytest.mark.parametrize("variant", ["biformer", "biformer-backbone", "biformer-neck", "biformer-c3"])
+@pytest.mark.parametrize("variant", ["biformer", "biformer-backbone", "biformer-both", "biformer-c3"])
 def test_shipped_variants_start_as_the_plain_model(variant: str) -> None:
     old, new = trained(), DetectionModel(f"yolov5n-{variant}.yaml", nc=4)
     report = transfer_weights(old.state_dict(), new)
@@ -96,7 +96,7 @@ def test_the_other_attentions_start_as_the_plain_model_too(kind: str) -> None:
     report = transfer_weights(old.state_dict(), new)
     assert report.transferred == 349
     assert report.unused == []
-    assert layers_of(report.missing) == [f"model.{row}" for row in (10, 19, 23, 27)]
+    assert layers_of(report.missing) == [f"model.{row}" for row in (18, 22, 26)]
     assert_same_predictions(old, new)
 
 
@@ -163,7 +163,7 @@ def test_the_same_block_in_front_of_a_trained_one() -> None:
 @pytest.mark.parametrize("place", ["before:biformerblock#2", "after:biformerblock#2"])
 def test_beside_a_trained_attention_with_the_same_tensors(row: str, place: str) -> None:
     """Only the rows tell which of the two the trained tensors belong to."""
-    content, title = load_model_yaml("yolov5n-biformer-neck.yaml")
+    content, title = load_model_yaml("yolov5n-biformer.yaml")
     old, new = as_if_trained(content), DetectionModel(insert_rows(content, [f"{row}@{place}"], title), nc=4)
     report = transfer_weights(old.state_dict(), new, description=old.yaml)
     assert (report.transferred, report.unused) == (len(old.state_dict()), [])
