@@ -159,7 +159,7 @@ def settings_of(options: AttentionBenchmarkOptions, device: torch.device) -> Set
     """How to measure, by the options; half precision on a GPU unless told otherwise."""
     name = options.precision or ("bfloat16" if device.type == "cuda" else "float32")
     least = min(_LEAST_ROUNDS, options.repeats)
-    rounds = Rounds(least, options.repeats, options.seconds)
+    rounds = Rounds(least, options.repeats, options.seconds, settling=1)
     return Settings(device, getattr(torch, name), options.batch_size, rounds, options.max_gflops)
 
 

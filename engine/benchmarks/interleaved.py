@@ -26,11 +26,15 @@ class Rounds:
         least: rounds at least, however long they take.
         most: rounds at most.
         seconds: begin no further round after this time, once there are ``least``.
+        settling: calls of each right before its timed one. What has just run leaves caches and the C library's memory
+            behind in its own way: with one such call a thing meets what itself left, as it does in steady use, and
+            does not pay for its rival; see docs/benchmarks.md for how much that is.
     """
 
     least: int
     most: int
     seconds: float
+    settling: int = 0
 
 
 def interleaved(runs: Mapping[Name, Callable[[], object]], device: torch.device, rounds: Rounds) -> dict[Name, float]:
@@ -58,6 +62,8 @@ def interleaved_rounds(
         if number >= rounds.least and time.perf_counter() - begun > rounds.seconds:
             break
         for name in names if number % 2 == 0 else reversed(names):
+            for _ in range(rounds.settling):
+                runs[name]()
             seconds[name].append(_seconds_of(runs[name], device))
     return seconds
 

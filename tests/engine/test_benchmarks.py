@@ -169,7 +169,7 @@ def test_a_folder_that_exists_is_written_into_when_told_so(tmp_path):
 
 def test_options_become_settings():
     found = settings_of(AttentionBenchmarkOptions(batch_size=3, repeats=2, seconds=1.5, max_gflops=7), CPU)
-    assert found == settings(batch=3, rounds=Rounds(least=2, most=2, seconds=1.5), max_gflops=7)
+    assert found == settings(batch=3, rounds=Rounds(least=2, most=2, seconds=1.5, settling=1), max_gflops=7)
     cuda = torch.device("cuda")
     assert settings_of(AttentionBenchmarkOptions(), cuda).dtype == torch.bfloat16
     assert settings_of(AttentionBenchmarkOptions(precision="float16"), cuda).dtype == torch.float16

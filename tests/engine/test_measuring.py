@@ -23,6 +23,20 @@ def test_runs_take_turns_and_keep_their_order():
     assert list(times) == ["b", "a", "c"]
 
 
+def test_settling_calls_come_before_and_are_not_timed():
+    naps = {name: iter([0.2, 0.0, 0.2, 0.0]) for name in "ab"}
+    calls = []
+
+    def run(name: str) -> None:
+        calls.append(name)
+        time.sleep(next(naps[name]))
+
+    runs = {name: lambda name=name: run(name) for name in "ab"}
+    times = interleaved(runs, CPU, Rounds(least=2, most=2, seconds=0, settling=1))
+    assert "".join(calls) == "aabbbbaa"
+    assert max(times.values()) < 0.1
+
+
 @pytest.mark.parametrize(("seconds", "rounds"), [(0, 3), (60, 9)])
 def test_rounds_end_with_the_time_but_not_before_the_least(seconds, rounds):
     calls = []
