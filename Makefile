@@ -18,8 +18,9 @@ $(STAMP): requirements.txt requirements-dev.txt
 demo: setup  ## draw the embedded set, train yolov5n-biformer on it, validate, detect
 	$(BIN)/python -m tools.demo
 
+# Two processes with a thread each, as many as the suite is meant for: much of it is short work that one thread does
 test: setup  ## the whole suite, without a network
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: setup  ## what CI runs: lint, format, tests
 	$(BIN)/ruff check .

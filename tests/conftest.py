@@ -1,4 +1,4 @@
-"""Shared set-up of the suite: the project on the path, no network, two threads."""
+"""Shared set-up of the suite: the project on the path, no network, two cores."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def threads() -> None:
-    """The suite is meant for two cores."""
+    """The suite is meant for two cores: two threads, or one in each of two processes."""
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")
