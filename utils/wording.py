@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def counted(number: int, noun: str) -> str:
-    """``1 bus``, ``3 persons``; nouns beyond ASCII keep their form."""
-    return f"{number} {noun}{'s' if number != 1 and noun.isascii() else ''}"
+    """``1 person``, ``3 persons``; nouns that end in s, and those beyond ASCII, keep their form: ``2 bus``."""
+    takes_s = number != 1 and noun.isascii() and not noun.endswith("s")
+    return f"{number} {noun}{'s' if takes_s else ''}"
 
 
 def count_classes(classes: Iterable[float], names: Mapping[int, str]) -> str:

@@ -281,7 +281,7 @@ def test_few_frames_have_lines_and_many_a_bar(caplog, expected, every_frame, lin
     with caplog.at_level("INFO"), Progress(expected, every_frame) as progress:
         progress.show(one)
         progress.show(one)
-    assert caplog.messages == ["image 1/2: 0x0 3 buss, 0.0ms"] * lines
+    assert caplog.messages == ["image 1/2: 0x0 3 bus, 0.0ms"] * lines
     assert (progress.frames, progress.detections) == (2, 6)
 
 

@@ -31,7 +31,15 @@ from utils.sizes import check_img_size, grid_size, make_divisible
 from utils.state_dicts import intersect_dicts
 from utils.stripping import strip_optimizer
 from utils.weights_file import save_atomically
-from utils.wording import describe_speed
+from utils.wording import count_classes, describe_speed
+
+
+def test_detections_are_counted_in_words():
+    names = {0: "Platelets", 1: "RBC", 2: "公交车"}
+    assert count_classes([1, 0, 0, 2, 1, 1, 2], names) == "2 Platelets, 3 RBCs, 2 公交车"
+    assert count_classes([1, 0], names) == "1 Platelets, 1 RBC"
+    assert count_classes([7], names) == "1 7"
+    assert count_classes([], names) == "(no detections)"
 
 
 @pytest.fixture
