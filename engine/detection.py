@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from engine.features import FeatureTap
-from engine.images import note_training_size
+from engine.images import input_size, is_flexible, note_training_size
 from engine.options.detect import DetectOptions
 from engine.predictor import FrameResult, Predictor, Selection, Stopwatches
 from engine.sinks import CropSink, CsvSink, DrawingStyle, FeatureSink, Frame, MediaSink, Sink, TextSink, WindowSink
@@ -19,7 +19,6 @@ from utils.devices import select_device
 from utils.errors import OptionError
 from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT, find_weights, increment_path
-from utils.sizes import check_img_size
 from utils.stripping import strip_optimizer
 from utils.wording import count_classes, counted, describe_speed
 
@@ -52,14 +51,14 @@ def run_detection(options: DetectOptions) -> DetectionSummary:
     """
     files = find_files(resolve_source(options.source))  # before the model, which takes longer to load
     backend = load_detector(options)
-    height, width = check_img_size(options.image_size(), backend.stride)
+    height, width = input_size(backend, options.image_size())
     found = 0
     with ExitStack() as stack:
         tap = stack.enter_context(FeatureTap(backend.model)) if options.visualize else None
         save_dir = make_run_folder(options)
         sinks = open_sinks(options, save_dir, stack)
         source = stack.enter_context(
-            LoadImages(files, (height, width), backend.stride, auto=backend.pt, vid_stride=options.vid_stride)
+            LoadImages(files, (height, width), backend.stride, auto=is_flexible(backend), vid_stride=options.vid_stride)
         )
         predictor = Predictor(backend, selection_of(options), augment=options.augment, tap=tap)
         backend.warmup((1, 3, height, width))

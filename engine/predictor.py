@@ -13,9 +13,9 @@ import torch
 from engine.features import FeatureMap, FeatureTap
 from engine.images import to_network
 from models.backends.multi import DetectMultiBackend
+from models.graph_nms import suppression_of
 from utils.boxes import scale_boxes
 from utils.datasets.sources import LoadImages
-from utils.nms import non_max_suppression
 from utils.profiling import Profile
 
 
@@ -154,7 +154,7 @@ class Predictor:
     def _select(self, predictions: list, input_hw: Sequence[int], frame_hw: tuple[int, int]) -> np.ndarray:
         """Suppress, then go back to the frame's own pixels."""
         wanted = self.selection
-        (found,) = non_max_suppression(
+        (found,) = suppression_of(self.backend)(
             predictions,
             wanted.conf_thres,
             wanted.iou_thres,

@@ -10,6 +10,7 @@ import pytest
 
 from engine.options.ablate import TRAINING_FLAGS, AblateOptions
 from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.export import ExportOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
 
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 AS_IN_TRAIN = {AblateOptions.flag_of(name) for name in TRAINING_FLAGS} | {"--img", "--img-size", "--no-amp"}
 TABLES = [
     ("training.md", "Flags of train.py", TrainOptions, {"--img", "--img-size", "--no-amp", "--no-deterministic"}),
+    ("export.md", "Flags of export.py", ExportOptions, {"--img", "--img-size"}),
     ("training.md", "Flags of val.py", ValOptions, {"--img", "--img-size"}),
     ("ablation.md", "Flags of ablate.py", AblateOptions, AS_IN_TRAIN),
     ("benchmarks.md", "Flags of benchmark.py attention", AttentionBenchmarkOptions, {"--imgsz"}),

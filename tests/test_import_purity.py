@@ -69,7 +69,14 @@ def all_modules() -> list[str]:
     packages = ("utils", "models", "engine", "tools")
     files = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
     dotted = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
-    return [name.removesuffix(".__init__") for name in dotted] + ["train", "val", "detect", "benchmark", "ablate"]
+    return [name.removesuffix(".__init__") for name in dotted] + [
+        "train",
+        "val",
+        "detect",
+        "export",
+        "benchmark",
+        "ablate",
+    ]
 
 
 def probe(root: Path, modules: list[str], cwd: Path) -> dict:

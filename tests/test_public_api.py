@@ -32,6 +32,7 @@ NAMES = {
     "train": "run parse_opt main train",
     "val": "run parse_opt main process_batch",
     "detect": "run parse_opt main",
+    "export": "run parse_opt main",
 }
 
 SIGNATURES = {

@@ -14,7 +14,7 @@ SAVE_FORMATS = (0, 1)
 class DetectOptions(Options):
     """Options of a detection run."""
 
-    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints; several vote together")
+    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints, which vote together; or an exported file")
     source: str = flag("data/images", "picture, video, folder, pattern, or .txt list of paths")
     data: str = flag("", "data set YAML with the class names, for weights that have none")
     imgsz: list[int] = flag(
@@ -43,7 +43,7 @@ class DetectOptions(Options):
     hide_labels: bool = flag(False, "draw boxes without labels")
     hide_conf: bool = flag(False, "leave the confidence out of the labels")
     half: bool = flag(False, "half precision (CUDA)")
-    dnn: bool = flag(False, "OpenCV DNN for ONNX files", later="inference with OpenCV DNN")
+    dnn: bool = flag(False, "run an .onnx file by OpenCV instead of ONNX Runtime")
     vid_stride: int = flag(1, "take every n-th frame of a video")
 
     def validate(self) -> None:
