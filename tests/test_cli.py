@@ -13,7 +13,7 @@ import pytest
 
 from engine.cli import run_command
 from engine.options.ablate import AblateOptions
-from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.detect import DetectOptions
 from engine.options.export import ExportOptions
 from engine.options.train import TrainOptions
@@ -48,7 +48,11 @@ ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --
 EXPORT = """--data=data/shapes.yaml --weights=['yolov5s.pt'] --imgsz=[640,640] --img=[640,640] --img-size=[640,640]
 --batch-size=1 --device=cpu --half=False --int8=False --dynamic=False --simplify=False --opset=17 --optimize=False
 --nms=False --iou-thres=0.45 --conf-thres=0.25 --include=['torchscript']"""
+BENCHMARK_FORMATS = """--weights=yolov5s.pt --data=data/shapes.yaml --imgsz=640 --img=640 --img-size=640
+--formats=['pytorch','torchscript','onnx','onnx-int8','opencv','openvino','openvino-int8'] --repeats=50 --seconds=30.0
+--threads=2 --workers=0 --docs= --project=runs/benchmark --name=formats --exist-ok=False"""
 FLAGS = [
+    (FormatsBenchmarkOptions, BENCHMARK_FORMATS),
     (ExportOptions, EXPORT),
     (TrainOptions, TRAIN),
     (ValOptions, VAL),

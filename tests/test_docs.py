@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.options.ablate import TRAINING_FLAGS, AblateOptions
-from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.export import ExportOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -22,6 +22,7 @@ TABLES = [
     ("training.md", "Flags of val.py", ValOptions, {"--img", "--img-size"}),
     ("ablation.md", "Flags of ablate.py", AblateOptions, AS_IN_TRAIN),
     ("benchmarks.md", "Flags of benchmark.py attention", AttentionBenchmarkOptions, {"--imgsz"}),
+    ("benchmarks.md", "Flags of benchmark.py formats", FormatsBenchmarkOptions, {"--img", "--img-size"}),
 ]
 
 
