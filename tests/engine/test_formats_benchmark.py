@@ -7,6 +7,7 @@ from test_export import TINY, save, yaml
 from tiny_dataset import make_dataset
 
 import benchmark
+import train
 from engine.benchmarks.formats import FORMS
 from engine.options.benchmark import FORMATS, FormatsBenchmarkOptions
 from utils.errors import ConfigError, OptionError
@@ -46,3 +47,20 @@ def test_options_that_cannot_be(tmp_path):
     (tmp_path / "page.md").write_text("no marker")
     with pytest.raises(ConfigError, match="formats:begin"):
         benchmark.run("formats", docs=str(tmp_path / "page.md"), weights="nowhere.pt")
+
+
+@pytest.mark.slow
+def test_map_of_every_format_is_that_of_pytorch(tmp_path):
+    """A network that has learned something: within 0.1 point of mAP, in 8 bits within 2."""
+    data = make_dataset(tmp_path / "set", train=64, val=32)
+    cfg = tmp_path / "tiny.yaml"
+    cfg.write_text(TINY)
+    run = {"epochs": 60, "batch_size": 16, "nbs": 16, "imgsz": 64, "workers": 0, "device": "cpu", "noplots": True}
+    train.run(data=str(data), cfg=str(cfg), weights="", project=str(tmp_path), name="run", **run)
+    weights = tmp_path / "run" / "weights" / "best.pt"
+    settings = {"data": str(data), "imgsz": 64, "repeats": 1, "threads": 1}
+    rows = benchmark.run("formats", weights=weights, project=str(tmp_path), **settings).rows
+    reference = rows[0].map
+    assert rows[0].map50 > 0.2
+    for row in rows:
+        assert row.map == pytest.approx(reference, abs=0.02 if "int8" in row.name else 0.001), row.name
