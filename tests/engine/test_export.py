@@ -160,8 +160,8 @@ def test_the_opset_asked_for_is_written(opset, tmp_path):
 @pytest.mark.parametrize("nms", [False, True])
 def test_open_sizes(nms, tmp_path):
     weights = save(tmp_path / "tiny.pt", yaml.safe_load(TINY))
-    options = {"imgsz": SIZE, "dynamic": True, "nms": nms}
-    export.run(weights=weights, include=["onnx", "openvino"], **options)  # compares two shapes of its own
+    options = {"imgsz": SIZE, "dynamic": True, "nms": nms, "include": ["onnx", "openvino"]}
+    export.run(weights=weights, **options)  # compares two shapes of its own
     dims = onnx.load(str(tmp_path / "tiny.onnx")).graph.input[0].type.tensor_type.shape.dim
     assert [size.dim_param or size.dim_value for size in dims] == ["batch", 3, "height", "width"]
     detector = load_detector(weights, ExportOptions.from_kwargs(**options), torch.device("cpu"))
