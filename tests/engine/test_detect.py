@@ -291,7 +291,6 @@ def test_no_window_without_a_display(weights, pictures, tmp_path, monkeypatch):
         {"imgsz": 0},
         {"save_format": 2},
         {"weights": []},
-        {"dnn": True},
     ],
 )
 def test_impossible_options_are_refused(wrong):
@@ -363,7 +362,11 @@ def test_program_runs_without_a_display(weights, pictures, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--source", " "], "--source"), (["--conf-thres", "2"], "--conf-thres 2.0"), (["--dnn"], "not available yet")],
+    [
+        (["--source", " "], "--source"),
+        (["--conf-thres", "2"], "--conf-thres 2.0"),
+        (["--dnn", "--weights", "x.pt"], "--dnn x.pt"),
+    ],
 )
 def test_program_ends_with_2_and_one_line_for_a_users_mistake(arguments, words, capsys):
     try:
