@@ -17,7 +17,7 @@ from models.attention import (  # noqa: F401 - importing registers the attention
     full,
     window,
 )
-from models.config import ModelConfig, Row, parse_config
+from models.config import ModelConfig, Row, parse_anchors, parse_config
 from models.heads import Detect
 from models.layers import (  # noqa: F401 - importing registers
     activations,
@@ -141,7 +141,7 @@ def _named_arguments(values: list[Any], row: Row, spec: LayerSpec) -> tuple[list
 def _head_arguments(args: list[Any], row: Row, config: ModelConfig, widths_in: list[int]) -> list[Any]:
     """Class count, anchors as lists a level, input widths."""
     nc = args[0] if args else config.nc
-    anchors = args[1] if len(args) > 1 else config.anchors
+    anchors = parse_anchors(args[1], f"{row.where}: anchors") if len(args) > 1 else config.anchors
     if isinstance(anchors, int):
         anchors = [list(range(anchors * 2))] * len(widths_in)  # placeholders until AutoAnchor has run
     if len(anchors) != len(widths_in):

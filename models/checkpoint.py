@@ -7,6 +7,7 @@ What YOLOv5 itself has written is read into the same form by ``upstream_file``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ _KINDS: dict[str, tuple[type, ...]] = {  # of the entries of a file
     **{"nc": (int,), "stride": (list,), "epoch": (int,), "updates": (int, type(None))},
     **{"best_fitness": (int, float, type(None)), "date": (str, type(None))},
 }
+_SURROGATES = re.compile("[\ud800-\udfff]")  # halves of characters, which cannot be written or shown
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def _checked(content: Any, source: Path) -> Checkpoint:
 
 def _are_names(names: Mapping[Any, Any], nc: int) -> bool:
     """Whether there is a text for each class."""
-    texts = all(isinstance(name, str) for name in names.values())
+    texts = all(isinstance(name, str) and not _SURROGATES.search(name) for name in names.values())
     return texts and len(names) == nc and all(index in names for index in range(len(names)))
 
 

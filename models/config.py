@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def parse_config(content: Mapping[str, Any], name: str = "model dict") -> ModelC
     """
     raw_rows = read_rows(content, name)
     nc = _whole(content.get("nc", 80), f"{name}: nc", low=1)
-    anchors = _parse_anchors(content.get("anchors"), f"{name}: anchors")
+    anchors = parse_anchors(content.get("anchors"), f"{name}: anchors")
     names = {"nc": nc, "anchors": anchors}
     rows = tuple(_parse_row(raw, names) for raw in raw_rows)
     depth_multiple = _positive(content.get("depth_multiple", 1.0), f"{name}: depth_multiple")
@@ -186,9 +187,14 @@ def _activation(value: Any, where: str) -> str | None:
     return str(value)
 
 
-def _parse_anchors(value: Any, where: str) -> int | tuple[tuple[float, ...], ...]:
+def parse_anchors(value: Any, where: str) -> int | tuple[tuple[float, ...], ...]:
+    """Anchors of a YAML: how many per level, or widths and heights in px, a tuple per level.
+
+    Raises:
+        ConfigError: for anything else, saying where.
+    """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _whole(round(value), where, low=1)
+        return _whole(round(value) if math.isfinite(value) else value, where, low=1)
     if not isinstance(value, (list, tuple)) or not value:
         raise ConfigError(
             f"{where} must list one row of w,h pairs per level, or be a number per level; found {value!r}"
@@ -196,7 +202,7 @@ def _parse_anchors(value: Any, where: str) -> int | tuple[tuple[float, ...], ...
     levels = []
     for level in value:
         numbers_only = isinstance(level, (list, tuple)) and all(
-            isinstance(side, (int, float)) and not isinstance(side, bool) and side >= 0 for side in level
+            isinstance(side, (int, float)) and not isinstance(side, bool) and 0 <= side < math.inf for side in level
         )
         if not numbers_only or len(level) < 2 or len(level) % 2:
             raise ConfigError(f"{where}: a level must be a flat list of w,h pairs in pixels, found {shorten(level)}")

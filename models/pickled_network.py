@@ -124,7 +124,7 @@ class PickledNetwork:
         """Class index -> name; empty when the file has none."""
         given = as_plain(self._state.get("names"))
         pairs = given.items() if isinstance(given, dict) else enumerate(given if isinstance(given, list) else [])
-        names = {index: str(name) for index, name in pairs}
+        names = {index: str(name).encode(errors="replace").decode() for index, name in pairs}
         if sorted(map(str, names)) != sorted(map(str, range(len(names)))):
             raise UnreadableError("its class names are not numbered from 0")
         return {int(index): names[index] for index in names}

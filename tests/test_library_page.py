@@ -35,7 +35,7 @@ def folder_of_the_page(tmp_path, monkeypatch):
     handlers, level = list(LOGGER.handlers), LOGGER.level
     settings = dict(mpl.rcParams)
     save_picture_detector(tmp_path / "best.pt")
-    for seed, name in enumerate(("bus.jpg", "zidane.jpg")):
+    for seed, name in enumerate(("bus.jpg", "street.jpg")):
         write_image(tmp_path / name, random_picture(96, 128, seed))
     (tmp_path / "yolov5-biformer").symlink_to(ROOT)
     monkeypatch.setattr(sys, "path", list(sys.path))

@@ -185,7 +185,7 @@ def _report(result: DetectResult, options: DetectBenchmarkOptions, command: str,
     setting = paragraph(
         f"Video: {video}, {result.frames} frames; network: {options.weights or 'yolov5n, untrained'} at "
         f"{options.imgsz} px, batches of {options.batch_size}; the annotated video and label files are written. "
-        f"A frame's steps in turns: {steps}."
+        f"A frame's steps in turns, in a first run, which warms up: {steps}."
     )
     outcome = paragraph(
         f"At the same time they are **{result.speedup:.2f}** times as fast (goal: 1.3), the median of "

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_dataset import NAMES, make_dataset
-from training_process import tiny_model
+from tiny_dataset import NAMES
+from training_process import tiny_model, tiny_settings
 
 import train
 from engine.options.train import TrainOptions
@@ -24,19 +24,7 @@ ROW = "BiFormerBlock[0, 4, 2]@after:c3"
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("insert")
-    return {
-        "cfg": str(tiny_model(folder)),
-        "weights": "",
-        "data": str(make_dataset(folder / "set")),
-        "imgsz": 64,
-        "batch_size": 4,
-        "epochs": 1,
-        "device": "cpu",
-        "workers": 0,
-        "noplots": True,
-        "project": str(folder / "runs"),
-    }
+    return tiny_settings(tmp_path_factory.mktemp("insert"))
 
 
 def saved(folder: Path, source: DetectionModel) -> Path:

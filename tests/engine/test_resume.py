@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_dataset import make_dataset
-from training_process import after, both, finish, kill_when, rewritten, start, tiny_model, while_saving
+from training_process import after, both, finish, kill_when, rewritten, start, tiny_settings, while_saving
 
 import train
 from engine.callbacks import Callback
@@ -32,19 +32,7 @@ HYP = "data/hyps/hyp.scratch-low.yaml"
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("resume")
-    return {
-        "cfg": str(tiny_model(folder)),
-        "weights": "",
-        "data": str(make_dataset(folder / "set")),
-        "imgsz": 64,
-        "batch_size": 4,
-        "epochs": 4,
-        "device": "cpu",
-        "workers": 0,
-        "noplots": True,
-        "project": str(folder / "runs"),
-    }
+    return tiny_settings(tmp_path_factory.mktemp("resume"), epochs=4)
 
 
 class StopAfter(Callback):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 import detect
 from engine.detection import run_detection
@@ -18,34 +17,16 @@ from engine.options.detect import DetectOptions
 from engine.predictor import Predictor, Selection
 from engine.tiling import TiledPredictor, Tiling, detect_tiled
 from models.backends.multi import DetectMultiBackend
-from models.checkpoint import Checkpoint, ModelMeta, write_checkpoint
-from models.yolo import DetectionModel
+from tiny_detector import save_detector
 from utils.datasets.shapes import draw_large_scene
 from utils.datasets.sources import LoadImages
 from utils.errors import OptionError
 from utils.image_io import write_image
 
-TINY = {
-    "nc": 2,
-    "depth_multiple": 1.0,
-    "width_multiple": 1.0,
-    "anchors": [[10, 13]],
-    "backbone": [[-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]]],
-    "head": [[[-1], 1, "Detect", ["nc", "anchors"]]],
-}
-
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    model = DetectionModel(TINY)
-    head = model.model[-1].m[0]
-    with torch.no_grad():
-        head.weight.zero_()
-        head.bias.copy_(torch.tensor([0.0] * 4 + [4.0, -8.0, 4.0]))
-    path = tmp_path_factory.mktemp("tiling") / "tiny.pt"
-    write_checkpoint(path, Checkpoint(model.state_dict(), ModelMeta.of(model)))
-    return path
+    return save_detector(tmp_path_factory.mktemp("tiling") / "tiny.pt")
 
 
 @pytest.fixture(scope="module")

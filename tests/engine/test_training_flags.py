@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_dataset import make_dataset
-from training_process import TINY_MODEL, tiny_model
+from training_process import TINY_MODEL, tiny_settings
 
 import train
 from engine.callbacks import Callback
@@ -32,19 +31,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("flags")
-    return {
-        "cfg": str(tiny_model(folder)),
-        "weights": "",
-        "data": str(make_dataset(folder / "set")),
-        "imgsz": 64,
-        "batch_size": 4,
-        "epochs": 1,
-        "device": "cpu",
-        "workers": 0,
-        "noplots": True,
-        "project": str(folder / "runs"),
-    }
+    return tiny_settings(tmp_path_factory.mktemp("flags"))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tiny_dataset import make_dataset
 
 TINY_MODEL = """
 nc: 2
@@ -36,6 +37,22 @@ def tiny_model(folder: Path) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(TINY_MODEL)
     return path
+
+
+def tiny_settings(folder: Path, epochs: int = 1) -> dict[str, Any]:
+    """Options of a training of that network in a folder: as short as one can be."""
+    return {
+        "cfg": str(tiny_model(folder)),
+        "weights": "",
+        "data": str(make_dataset(folder / "set")),
+        "imgsz": 64,
+        "batch_size": 4,
+        "epochs": epochs,
+        "device": "cpu",
+        "workers": 0,
+        "noplots": True,
+        "project": str(folder / "runs"),
+    }
 
 
 def start(settings: dict[str, Any]) -> multiprocessing.Process:

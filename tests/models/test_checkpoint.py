@@ -220,6 +220,7 @@ def test_names_of_a_data_set_replace_numbers_only(saved: Path, tmp_path: Path) -
         ({"model": dict.fromkeys(map(str, range(100)), torch.ones(10_000))}, "values of its own"),
         ({"meta": {"yaml": {}, "names": {0: 1}, "nc": 1, "stride": [], "hyp": None}}, "a name for each"),
         ({"meta": {"yaml": {}, "names": {}, "nc": 10**30, "stride": [], "hyp": None}}, "a name for each"),
+        ({"meta": {"yaml": {}, "names": {0: "\ud800"}, "nc": 1, "stride": [], "hyp": None}}, "a name for each"),
     ],
 )
 def test_parts_of_a_wrong_kind(change: dict, words: str, saved: Path) -> None:

@@ -96,6 +96,8 @@ def test_a_bad_row_is_named(row: object, expected: str, tmp_path: Path, monkeypa
         ({"nc": "eighty"}, "nc must be a whole number"),
         ({"anchors": None}, "anchors must list"),
         ({"anchors": []}, "anchors must list"),
+        ({"anchors": float("inf")}, "anchors must be a whole number"),
+        ({"anchors": [[10, float("nan")]]}, "flat list of w,h pairs"),
         ({"anchors": [[10, 13, 16]]}, "flat list of w,h pairs"),
         ({"anchors": [[10, "x"]]}, "flat list of w,h pairs"),
         ({"anchors": [[1, 2], [3, 4, 5, 6]]}, "same number of anchors"),

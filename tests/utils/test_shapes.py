@@ -141,6 +141,7 @@ def test_foreign_folder_is_not_touched(tmp_path):
 def test_yaml_draws_on_first_use_only(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
     monkeypatch.setattr("utils.datasets.config.PROJECT_ROOT", tmp_path)
+    monkeypatch.setattr("utils.datasets.config.home_of_data", lambda: tmp_path)
     monkeypatch.setattr("utils.datasets.config._DRAWN", {"shapes": lambda root: draw_shapes(root, FEW)})
     monkeypatch.chdir(tmp_path)
     content = yaml_load(PROJECT_ROOT / "data" / "shapes.yaml")
