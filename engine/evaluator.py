@@ -16,7 +16,6 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.gathering import EvalRecords, gathered, global_number
-from engine.images import to_network
 from models.graph_nms import suppression_of
 from utils.boxes import scale_boxes, xywh2xyxy
 from utils.coco_eval import CocoFigures, coco_figures
@@ -24,6 +23,7 @@ from utils.confusion import ConfusionMatrix
 from utils.dist import from_main, is_main
 from utils.matching import ImageRecord
 from utils.metrics import DetectionMetrics, MetricResult
+from utils.network_input import to_network
 from utils.profiling import Profile
 from utils.slices import SliceResult, measure_slices
 

@@ -1,4 +1,4 @@
-"""Images on their way into a network: :mod:`utils.network_input`, and what training and the commands do besides."""
+"""Sizes of images on their way into a network; the rest of that way is in :mod:`utils.network_input`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ import torch
 from torch import nn
 
 from utils.log import LOGGER
-from utils.network_input import memory_format, to_network
 from utils.sizes import check_img_size, grid_size
-
-__all__ = ["input_size", "is_flexible", "memory_format", "note_training_size", "resize_to", "to_network"]
 
 
 def note_training_size(model: nn.Module, imgsz: int) -> None:

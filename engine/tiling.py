@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.images import input_size, is_flexible, to_network
+from engine.images import input_size, is_flexible
 from engine.predictor import Predictor, Selection
 from models.backends.multi import DetectMultiBackend
 from models.graph_nms import suppression_of
 from utils.augmentations import letterbox
 from utils.boxes import scale_boxes
 from utils.datasets.frames import SourceFrame
+from utils.network_input import to_network
 from utils.tiles import merge_tiles, plan_tiles
 
 _BATCH = 8  # tiles that go through the network together; a file made for fewer takes them in portions

@@ -20,7 +20,6 @@ from engine.benchmarks.machine import describe_machine, threads_of_torch
 from engine.benchmarks.page import replace_section, section_bounds
 from engine.evaluator import evaluate
 from engine.exporting.exporter import run_export
-from engine.images import to_network
 from engine.options.benchmark import FormatsBenchmarkOptions
 from engine.options.export import ExportOptions
 from models.backends.choice import OPENVINO_FOLDER
@@ -31,6 +30,7 @@ from utils.datasets.config import check_dataset
 from utils.errors import ConfigError
 from utils.log import LOGGER
 from utils.markdown import paragraph, table
+from utils.network_input import to_network
 from utils.paths import check_file, find_weights, increment_path
 from utils.sizes import check_img_size
 

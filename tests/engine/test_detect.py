@@ -26,9 +26,9 @@ from tiny_detector import NAMES, save_detector, save_video
 from utils.datasets.sources import LoadImages
 from utils.errors import BackendError, ConfigError, DatasetError, OptionError
 from utils.image_io import read_image, write_image
-from utils.log import LOGGER
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("logger_as_before")
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,6 @@ def pictures(tmp_path: Path) -> Path:
     folder.mkdir()
     write_image(folder / "照 片.png", np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def logger_as_before():
-    """Running a command sets the logger up; the next test gets it as it was."""
-    before = (list(LOGGER.handlers), LOGGER.propagate, LOGGER.level)
-    yield
-    LOGGER.handlers[:], LOGGER.propagate = before[:2]
-    LOGGER.setLevel(before[2])
 
 
 def go(weights: Path, source: Path | str, folder: Path, **options) -> DetectionSummary:

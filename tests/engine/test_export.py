@@ -30,11 +30,11 @@ from models.checkpoint import Checkpoint, ModelMeta, write_checkpoint
 from models.graph_nms import DetectorWithNMS, take_finished
 from models.yolo import DetectionModel
 from utils.errors import BackendError, OptionError
-from utils.log import LOGGER
 from utils.nms import non_max_suppression
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 64  # px
+pytestmark = pytest.mark.usefixtures("logger_as_before")
 TINY = """
 nc: 2
 depth_multiple: 1.0
@@ -85,14 +85,6 @@ def images(batch: int = 1, height: int = SIZE, width: int = SIZE) -> torch.Tenso
 def scaled(rows: torch.Tensor) -> torch.Tensor:
     """Boxes as shares of the image."""
     return rows / rows.new_tensor([SIZE] * 4 + [1] * (rows.shape[-1] - 4))
-
-
-@pytest.fixture(autouse=True)
-def logger_as_before():
-    before = (list(LOGGER.handlers), LOGGER.propagate, LOGGER.level)
-    yield
-    LOGGER.handlers[:], LOGGER.propagate = before[:2]
-    LOGGER.setLevel(before[2])
 
 
 @pytest.fixture(scope="module")
