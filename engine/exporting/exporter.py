@@ -19,10 +19,12 @@ from engine.exporting.torchscript_file import write_torchscript
 from engine.options.export import ExportOptions
 from models.backends.choice import OPENVINO_FOLDER
 from utils.devices import select_device
+from utils.environment import import_optional
 from utils.log import LOGGER
 from utils.paths import find_weights
 
 TITLES = {"torchscript": "TorchScript", "onnx": "ONNX", "openvino": "OpenVINO"}
+PACKAGES = {"torchscript": (), "onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ def run_export(options: ExportOptions) -> list[Path]:
         ProjectError: when an option cannot be met, a package is missing, or a file does not give what PyTorch gives.
             Files finished before that stay; nothing unfinished does.
     """
+    for name in options.include:
+        for package in PACKAGES[name]:  # before the work, not in the middle of it
+            import_optional(package, f"--include {name}")
     device = select_device(options.device)
     written = []
     for weights in options.weights:

@@ -14,6 +14,7 @@ from torch import nn
 
 from engine.exporting.network import Detector
 from engine.exporting.quiet import quiet
+from models.backends.onnx_runtime import import_runtime
 from utils.environment import import_optional
 from utils.errors import BackendError, first_line
 from utils.log import LOGGER
@@ -109,7 +110,7 @@ def _name_open_sizes(graph: Any, nms: bool) -> None:
 
 def _fold(path: Path) -> None:
     """Have ONNX Runtime compute what is constant and drop what nobody reads; operations stay standard ones."""
-    runtime = import_optional("onnxruntime", "--simplify")
+    runtime = import_runtime("--simplify")
     onnx = import_optional("onnx", "--simplify")
     before = len(onnx.load(str(path)).graph.node)
     settings = runtime.SessionOptions()

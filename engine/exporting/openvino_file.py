@@ -25,7 +25,7 @@ def write_openvino(detector: Detector, onnx_file: Path, folder: Path, *, half: b
     openvino = import_optional("openvino", "--include openvino")
     folder.mkdir()
     try:
-        network = openvino.convert_model(str(onnx_file))
+        network = openvino.Core().read_model(str(onnx_file))  # its convert_model reports to its maker, over the network
         openvino.save_model(network, str(folder / f"{onnx_file.stem}.xml"), compress_to_fp16=half)
     except (RuntimeError, ValueError) as error:
         raise BackendError(f"OpenVINO: cannot convert this network ({first_line(error)})") from error

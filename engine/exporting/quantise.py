@@ -14,6 +14,7 @@ import numpy as np
 
 from engine.exporting.graph import nodes_behind_convolutions
 from engine.exporting.quiet import quiet
+from models.backends.onnx_runtime import import_runtime
 from utils.datasets.config import check_dataset
 from utils.datasets.images import list_images
 from utils.datasets.sources import LoadImages
@@ -66,6 +67,7 @@ def quantise(source: Path, target: Path, batches: Iterable[np.ndarray]) -> None:
         DatasetError: when there are no images.
     """
     onnx = import_optional("onnx", "--int8")
+    import_runtime("--int8")
     tools = import_optional("onnxruntime.quantization", "--int8")
     content = onnx.load(str(source))
     kept = {entry.key: entry.value for entry in content.metadata_props}

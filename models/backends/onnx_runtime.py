@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -26,12 +27,17 @@ class ONNXRuntimeBackend:
             BackendError: when ONNX Runtime is not installed, or the file is damaged or no detector.
         """
         source = existing(path)
-        runtime = import_optional("onnxruntime", f"{source.name}")
+        runtime = import_runtime(source.name)
         settings = runtime.SessionOptions()
         settings.log_severity_level = _ERRORS_ONLY
         settings.intra_op_num_threads = torch.get_num_threads()
         try:
-            self.model = runtime.InferenceSession(str(source), settings, providers=_providers(runtime, device))
+            self.model = runtime.InferenceSession(
+                str(source),
+                settings,
+                providers=_providers(runtime, device),
+                enable_fallback=0,  # which prints
+            )
         except _errors() as error:
             raise BackendError(f"{source}: damaged, or no ONNX file ({first_line(error)})") from error
         inputs, outputs = self.model.get_inputs(), self.model.get_outputs()
@@ -52,6 +58,20 @@ class ONNXRuntimeBackend:
                 f"{self._origin}: cannot take images {tuple(images.shape)} ({first_line(error)})"
             ) from error
         return torch.from_numpy(found[0]).to(images.device)
+
+
+def import_runtime(purpose: str) -> ModuleType:
+    """ONNX Runtime, told to report to nobody: on Windows its maker's files do.
+
+    Args:
+        purpose: who needs it, for the error.
+
+    Raises:
+        BackendError: when it is not installed.
+    """
+    runtime = import_optional("onnxruntime", purpose)
+    runtime.disable_telemetry_events()
+    return runtime
 
 
 def _providers(runtime: Any, device: torch.device) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +32,8 @@ class OpenCVBackend:
                 "export without --dynamic, --nms and --half"
             )
         try:
-            self.model = cv2.dnn.readNetFromONNX(str(source))
+            with _silent():
+                self.model = cv2.dnn.readNetFromONNX(str(source))
         except cv2.error as error:
             raise BackendError(f"{source}: OpenCV cannot read it ({_reason(error)}); leave out --dnn") from error
         self._origin = str(source)
@@ -38,20 +41,33 @@ class OpenCVBackend:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """See the protocol."""
         try:
-            self.model.setInput(images.contiguous().cpu().numpy())
-            found = self.model.forward()
+            with _silent():
+                self.model.setInput(images.contiguous().cpu().numpy())
+                found = self.model.forward()
         except cv2.error as error:
             raise BackendError(f"{self._origin}: OpenCV cannot run it ({_reason(error)}); leave out --dnn") from error
         return torch.from_numpy(found.copy()).to(images.device)
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep OpenCV from writing about an error that it raises as well."""
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(before)
+
+
 def _read_facts(source: Path) -> FileFacts:
-    """Sizes and metadata, which OpenCV does not tell."""
+    """Sizes and metadata, which OpenCV does not tell, of a graph that is whole: on others OpenCV may crash."""
     onnx = import_optional("onnx", f"{source.name} with --dnn")
     decode_error = import_optional("google.protobuf.message", "onnx").DecodeError
+    invalid = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
     try:
         content = onnx.load(str(source), load_external_data=False)
-    except (decode_error, OSError, ValueError) as error:
+        onnx.checker.check_model(content, full_check=True)
+    except (decode_error, *invalid, OSError, ValueError) as error:
         raise BackendError(f"{source}: damaged, or no ONNX file ({first_line(error)})") from error
     if len(content.graph.input) != 1 or not content.graph.output:
         raise BackendError(f"{source}: expected one input, the images; found {len(content.graph.input)}")

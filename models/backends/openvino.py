@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import torch
 
@@ -28,6 +29,7 @@ class OpenVINOBackend:
         """
         xml = _find_xml(existing(path))
         openvino = import_optional("openvino", xml.name)
+        _check_xml(xml)
         # Without this hint a CPU that knows bfloat16 computes in it, and mAP is another
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
@@ -64,6 +66,16 @@ def _find_xml(path: Path) -> Path:
     if len(found) != 1:
         raise BackendError(f"{path}: expected a folder with one .xml file, found {len(found)}")
     return found[0]
+
+
+def _check_xml(path: Path) -> None:
+    """Refuse what is cut off or another thing: OpenVINO itself would try it as files of many programs, aloud."""
+    try:
+        found = ElementTree.parse(path).getroot().tag
+    except (ElementTree.ParseError, OSError, ValueError) as error:
+        raise BackendError(f"{path}: damaged, or no OpenVINO model ({first_line(error)})") from error
+    if found != "net":
+        raise BackendError(f"{path}: no OpenVINO model (expected <net> in it, found <{found}>)")
 
 
 def _shape(port: Any) -> list[int | None]:

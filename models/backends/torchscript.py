@@ -34,6 +34,7 @@ class TorchScriptBackend:
         except (RuntimeError, ValueError, OSError) as error:
             raise BackendError(f"{source}: damaged, or no TorchScript file ({first_line(error)})") from error
         self.model.eval()
+        self._origin = str(source)
         kinds = [tensor.dtype for tensor in self.model.parameters()] or [torch.float32]
         facts, shape = self._read_notes(notes[NOTES], str(source))
         self.facts = replace(
@@ -58,5 +59,12 @@ class TorchScriptBackend:
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """See the protocol."""
-        found = self.model(images)
-        return found[0] if isinstance(found, (tuple, list)) else found
+        try:
+            found = self.model(images)
+        except RuntimeError as error:
+            reason = str(error).strip().rpartition("\n")[2]  # above it is where in the file it happened
+            raise BackendError(f"{self._origin}: cannot take images {tuple(images.shape)} ({reason})") from error
+        rows = found[0] if isinstance(found, (tuple, list)) and found else found
+        if not isinstance(rows, torch.Tensor) or rows.dim() != 3:
+            raise BackendError(f"{self._origin}: expected boxes (B, rows, 5 + classes) out; it is no detector")
+        return rows

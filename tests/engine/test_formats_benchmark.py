@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_export import TINY, save, yaml
+from exported_detector import TINY, save_awake_detector
 from tiny_dataset import make_dataset
 
 import benchmark
@@ -11,6 +11,7 @@ import train
 from engine.benchmarks.formats import FORMS
 from engine.options.benchmark import FORMATS, FormatsBenchmarkOptions
 from utils.errors import ConfigError, OptionError
+from utils.yaml_io import yaml_save
 
 MARKED = "Before.\n<!-- formats:begin -->\nold\n<!-- formats:end -->\nAfter.\n"
 
@@ -21,7 +22,7 @@ def test_every_format_has_a_form():
 
 @pytest.mark.parametrize("formats", [FORMATS[:5:2], pytest.param(FORMATS, marks=pytest.mark.slow)], ids=["few", "all"])
 def test_a_run_measures_every_format(formats, tmp_path):
-    weights = save(tmp_path / "tiny.pt", yaml.safe_load(TINY))
+    weights = save_awake_detector(tmp_path / "tiny.pt")
     data = make_dataset(tmp_path / "set", train=2, val=2)
     page = tmp_path / "page.md"
     page.write_text(MARKED)
@@ -54,7 +55,7 @@ def test_map_of_every_format_is_that_of_pytorch(tmp_path):
     """A network that has learned something: within 0.1 point of mAP, in 8 bits within 2."""
     data = make_dataset(tmp_path / "set", train=64, val=32)
     cfg = tmp_path / "tiny.yaml"
-    cfg.write_text(TINY)
+    yaml_save(cfg, TINY)
     run = {"epochs": 60, "batch_size": 16, "nbs": 16, "imgsz": 64, "workers": 0, "device": "cpu", "noplots": True}
     train.run(data=str(data), cfg=str(cfg), weights="", project=str(tmp_path), name="run", **run)
     weights = tmp_path / "run" / "weights" / "best.pt"
