@@ -56,8 +56,9 @@ ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --
 EXPORT = """--data=data/shapes.yaml --weights=['yolov5s.pt'] --imgsz=[640,640] --img=[640,640] --img-size=[640,640]
 --batch-size=1 --device=cpu --half=False --int8=False --dynamic=False --simplify=False --opset=17 --optimize=False
 --nms=False --iou-thres=0.45 --conf-thres=0.25 --include=['torchscript']"""
-BENCHMARK_FORMATS = """--weights=yolov5s.pt --data=data/shapes.yaml --imgsz=640 --img=640 --img-size=640
---formats=['pytorch','torchscript','onnx','onnx-int8','opencv','openvino','openvino-int8'] --repeats=50 --seconds=30.0
+BENCHMARK_FORMATS = """--weights=['yolov5s.pt'] --data=data/shapes.yaml --imgsz=640 --img=640 --img-size=640
+--formats=['pytorch','torchscript','torchscript-half','onnx','onnx-half','onnx-int8','opencv','openvino','openvino-half','openvino-int8']
+--repeats=50 --seconds=30.0
 --threads=2 --workers=0 --docs= --project=runs/benchmark --name=formats --exist-ok=False"""
 FLAGS = [
     (FormatsBenchmarkOptions, BENCHMARK_FORMATS),

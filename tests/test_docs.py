@@ -24,7 +24,7 @@ TABLES = [
     ("training.md", "Flags of val.py", ValOptions, {"--img", "--img-size"}),
     ("ablation.md", "Flags of ablate.py", AblateOptions, AS_IN_TRAIN),
     ("benchmarks.md", "Flags of benchmark.py attention", AttentionBenchmarkOptions, {"--imgsz"}),
-    ("tiling.md", "Flags of benchmark.py tiling", TilingBenchmarkOptions, set()),
+    ("benchmarks.md", "Flags of benchmark.py tiling", TilingBenchmarkOptions, set()),
     ("benchmarks.md", "Flags of benchmark.py detect", DetectBenchmarkOptions, {"--img", "--img-size"}),
     ("detect.md", "Flags of detect.py", DetectOptions, {"--img", "--img-size"}),
     ("benchmarks.md", "Flags of benchmark.py formats", FormatsBenchmarkOptions, {"--img", "--img-size"}),

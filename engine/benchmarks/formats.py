@@ -1,7 +1,8 @@
-"""``python benchmark.py formats``: latency and mAP of a detector in each format that it can be exported to.
+"""``python benchmark.py formats``: latency and mAP of detectors in each format that they can be exported to.
 
 All formats see the same images: square ones of the size asked for. Latency is that of the network alone, one image at a
-time; the formats take turns. Whether suppression takes longer for one of them than for another is not a question.
+time; the formats of a detector take turns. Whether suppression takes longer for one of them than for another is not a
+question.
 """
 
 from __future__ import annotations
@@ -41,11 +42,14 @@ _LEAST_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Form:
-    """One way to run a detector: the ending of its file, what ``export.py`` is asked for, and what runs it."""
+    """One way to run a detector: the ending of its file, what ``export.py`` is asked for, and what runs it.
+
+    ``numbers`` is the flag of ``export.py`` that says which ones the file computes with; empty for float32.
+    """
 
     ending: str
     include: str = ""
-    int8: bool = False
+    numbers: str = ""
     dnn: bool = False
     package: str = "torch"
 
@@ -53,18 +57,22 @@ class Form:
 FORMS = {
     "pytorch": Form(".pt"),
     "torchscript": Form(".torchscript", "torchscript"),
+    "torchscript-half": Form(".torchscript", "torchscript", "half"),
     "onnx": Form(".onnx", "onnx", package="onnxruntime"),
-    "onnx-int8": Form("_int8.onnx", "onnx", int8=True, package="onnxruntime"),
+    "onnx-half": Form(".onnx", "onnx", "half", package="onnxruntime"),
+    "onnx-int8": Form("_int8.onnx", "onnx", "int8", package="onnxruntime"),
     "opencv": Form(".onnx", "onnx", dnn=True, package="opencv"),
     "openvino": Form(OPENVINO_FOLDER, "openvino", package="openvino"),
-    "openvino-int8": Form(f"_int8{OPENVINO_FOLDER}", "openvino", int8=True, package="openvino"),
+    "openvino-half": Form(OPENVINO_FOLDER, "openvino", "half", package="openvino"),
+    "openvino-int8": Form(f"_int8{OPENVINO_FOLDER}", "openvino", "int8", package="openvino"),
 }
 
 
 @dataclass(frozen=True)
 class FormatRow:
-    """What was measured of one format: megabytes, seconds an image, mAP50 and mAP50-95 in 0..1."""
+    """What was measured of one file: megabytes, seconds an image, mAP50 and mAP50-95 in 0..1."""
 
+    weights: str
     name: str
     megabytes: float
     seconds: float
@@ -74,7 +82,7 @@ class FormatRow:
 
 @dataclass(frozen=True)
 class FormatsResult:
-    """What a run found: the folder of files and ``formats.md``, a row a format, and the text of the table."""
+    """What a run found: the folder of files and ``formats.md``, a row a file, and the text of the tables."""
 
     folder: Path
     rows: list[FormatRow]
@@ -82,7 +90,7 @@ class FormatsResult:
 
 
 def run_formats(options: FormatsBenchmarkOptions) -> FormatsResult:
-    """Export a checkpoint into each format, then measure all of them.
+    """Export each checkpoint into each format, then measure all of them.
 
     Raises:
         ProjectError: when weights, data or a package is missing, or a file does not give what PyTorch gives.
@@ -90,43 +98,48 @@ def run_formats(options: FormatsBenchmarkOptions) -> FormatsResult:
     page = Path(check_file(options.docs)) if options.docs else None
     if page is not None:
         section_bounds(page, _SECTION)  # a page without a place for it is an error now, not after minutes
-    weights, data = find_weights(options.weights), check_dataset(options.data)
+    checkpoints, data = [find_weights(weights) for weights in options.weights], check_dataset(options.data)
     if not data.get("val"):
         raise ConfigError(f"{options.data}: has no `val` entry to measure on")
     folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
-    copy = folder / f"{weights.stem}.pt"
-    shutil.copyfile(weights, copy)
+    rows = []
     with threads_of_torch(options.threads):
-        files = _export(copy, options)
-        backends = {name: DetectMultiBackend(file, dnn=FORMS[name].dnn) for name, file in files.items()}
-        rows = _measure(backends, files, options, data)
+        for number, (weights, path) in enumerate(zip(options.weights, checkpoints, strict=True), 1):
+            files = _export(path, folder / f"{number}-{path.stem}", options)
+            rows += _measure(weights, files, options, data)
         machine = describe_machine(_CPU, torch.get_num_threads())
-    text = _report(rows, options, weights, machine)
+    text = _report(rows, options, machine)
     with replacing(folder / "formats.md") as stream:
         stream.write(text)
-    LOGGER.info(f"{text}\nfiles and table in {folder}")
+    LOGGER.info(f"{text}\nfiles and tables in {folder}")
     if page is not None:
         replace_section(page, _SECTION, text)
         LOGGER.info(f"{page}: section {_SECTION} replaced")
     return FormatsResult(folder, rows, text)
 
 
-def _export(weights: Path, options: FormatsBenchmarkOptions) -> dict[str, Path]:
-    """The file of each format; those of 8 bits in a second go."""
-    for int8 in (False, True):
-        wanted = {FORMS[name].include for name in options.formats if FORMS[name].int8 == int8} - {""}
+def _export(weights: Path, folder: Path, options: FormatsBenchmarkOptions) -> dict[str, Path]:
+    """The file of each format; those of other numbers than float32 in folders of their own."""
+    files = {}
+    for numbers in dict.fromkeys(FORMS[name].numbers for name in options.formats):
+        copy = folder / numbers / f"{weights.stem}.pt"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, copy)
+        names = [name for name in options.formats if FORMS[name].numbers == numbers]
+        wanted = {FORMS[name].include for name in names} - {""}
         if wanted:
-            settings = {"weights": weights, "imgsz": options.imgsz, "data": options.data, "int8": int8}
-            run_export(ExportOptions.from_kwargs(include=sorted(wanted), **settings))
-    return {name: weights.with_name(f"{weights.stem}{FORMS[name].ending}") for name in options.formats}
+            settings = {"weights": copy, "imgsz": options.imgsz, "data": options.data}
+            run_export(
+                ExportOptions.from_kwargs(include=sorted(wanted), **settings, **({numbers: True} if numbers else {}))
+            )
+        files.update({name: copy.with_name(f"{copy.stem}{FORMS[name].ending}") for name in names})
+    return {name: files[name] for name in options.formats}
 
 
 def _measure(
-    backends: Mapping[str, DetectMultiBackend],
-    files: Mapping[str, Path],
-    options: FormatsBenchmarkOptions,
-    data: Mapping,
+    weights: str, files: Mapping[str, Path], options: FormatsBenchmarkOptions, data: Mapping
 ) -> list[FormatRow]:
+    backends = {name: DetectMultiBackend(file, dnn=FORMS[name].dnn) for name, file in files.items()}
     first = next(iter(backends.values()))
     stride = max(backend.stride for backend in backends.values())
     loader, _ = create_dataloader(
@@ -142,7 +155,7 @@ def _measure(
         for name, backend in backends.items()
     }
     return [
-        FormatRow(name, _megabytes(files[name]), seconds[name], float(found.map50), float(found.map))
+        FormatRow(weights, name, _megabytes(files[name]), seconds[name], float(found.map50), float(found.map))
         for name, found in figures.items()
     ]
 
@@ -160,27 +173,36 @@ def _megabytes(path: Path) -> float:
     return sum(file.stat().st_size for file in files if file.is_file()) / 1e6
 
 
-def _report(rows: Sequence[FormatRow], options: FormatsBenchmarkOptions, weights: Path, machine: str) -> str:
-    reference = next((row for row in rows if row.name == "pytorch"), rows[0])
+def _report(rows: Sequence[FormatRow], options: FormatsBenchmarkOptions, machine: str) -> str:
+    about = (
+        f"At {options.imgsz} px on the validation images of `{options.data}`, one at a time, square. Measured on "
+        f"{machine}, {_versions(rows)}; times are medians of rounds in which the formats take turns. *points* are "
+        f"those of mAP50-95 more than {options.formats[0]} has."
+    )
+    tables = [
+        f"`{weights}`\n\n{_table([row for row in rows if row.weights == weights])}"
+        for weights in dict.fromkeys(row.weights for row in rows)
+    ]
+    return "\n".join([paragraph(about), f"```bash\n{options.command()}\n```\n", *tables])
+
+
+def _table(rows: Sequence[FormatRow]) -> str:
+    """One detector's formats, compared with the first of them."""
+    first = rows[0]
     lines = [
         [
             row.name,
             f"{row.megabytes:.1f}",
             f"{1e3 * row.seconds:.1f}",
-            f"{reference.seconds / row.seconds:.2f}",
+            f"{first.seconds / row.seconds:.2f}",
             f"{row.map50:.4f}",
             f"{row.map:.4f}",
-            f"{100 * (row.map - reference.map):+.2f}",
+            f"{100 * (row.map - first.map):+.2f}",
         ]
         for row in rows
     ]
-    titles = ["format", "MB", "ms an image", f"x {reference.name}", "mAP50", "mAP50-95", "points"]
-    about = (
-        f"`{weights.name}` at {options.imgsz} px on the validation images of `{Path(options.data).name}`, one at a "
-        f"time, square. Measured on {machine}, {_versions(rows)}; times are medians of rounds in which all take turns. "
-        f"*points* are those of mAP50-95 more than {reference.name} has."
-    )
-    return f"{paragraph(about)}\n```bash\n{options.command()}\n```\n\n{table(titles, lines, left=1)}"
+    titles = ["format", "MB", "ms an image", f"times as fast as {first.name}", "mAP50", "mAP50-95", "points"]
+    return table(titles, lines, left=1)
 
 
 def _versions(rows: Iterable[FormatRow]) -> str:

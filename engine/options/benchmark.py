@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from engine.options.base import Options, flag
 
 LEVELS = ("P3", "P4", "P5")
-FORMATS = ("pytorch", "torchscript", "onnx", "onnx-int8", "opencv", "openvino", "openvino-int8")
+FORMATS = (
+    *("pytorch", "torchscript", "torchscript-half", "onnx", "onnx-half", "onnx-int8", "opencv"),
+    *("openvino", "openvino-half", "openvino-int8"),
+)
 PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST_STRIDE = 32
 _MOST_THREADS = 1024  # torch ends with an error of its own where there are many more than processors
@@ -97,7 +100,7 @@ class DetectBenchmarkOptions(Options):
 class FormatsBenchmarkOptions(Options):
     """Options of ``benchmark.py formats``."""
 
-    weights: str = flag("yolov5s.pt", "checkpoint to export and measure")
+    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints to export and measure")
     data: str = flag("data/shapes.yaml", "data set YAML: val to measure on, train for the scales of 8 bits")
     imgsz: int = flag(640, "image size, px", names=("--imgsz", "--img", "--img-size"))
     formats: list[str] = flag(list(FORMATS), "formats to compare", choices=FORMATS)
@@ -116,6 +119,7 @@ class FormatsBenchmarkOptions(Options):
         self._require_from(1, "imgsz", "repeats", "threads")
         self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
         self._require_from(0, "seconds", "workers")
+        self._require(bool(self.weights) and all(self.weights), "weights", "at least one checkpoint")
         self._require(
             bool(self.formats) and set(self.formats) <= set(FORMATS), "formats", f"some of {', '.join(FORMATS)}"
         )

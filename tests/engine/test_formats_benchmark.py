@@ -22,7 +22,7 @@ def test_every_format_has_a_form():
 
 @pytest.mark.parametrize("formats", [FORMATS[:5:2], pytest.param(FORMATS, marks=pytest.mark.slow)], ids=["few", "all"])
 def test_a_run_measures_every_format(formats, tmp_path):
-    weights = save_awake_detector(tmp_path / "tiny.pt")
+    weights = [str(save_awake_detector(tmp_path / "tiny.pt"))]
     data = make_dataset(tmp_path / "set", train=2, val=2)
     page = tmp_path / "page.md"
     page.write_text(MARKED)
