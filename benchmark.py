@@ -1,9 +1,10 @@
-"""Measure what things cost here: ``python benchmark.py attention``, ``python benchmark.py detect``.
+"""Measure what things cost here: ``python benchmark.py attention``, ``... formats``, ``... tiling``, ``... detect``.
 
     python benchmark.py attention            # every attention: operations, time and memory by image size
     python benchmark.py attention --quick    # the same on small images, to see that it works
     python benchmark.py attention --help     # its flags
     python benchmark.py detect               # a video through detect.py, its steps in turns and at the same time
+    python benchmark.py formats --weights best.pt --data mydata/data.yaml --img 320     # latency and mAP of each format
 
 Tables and a picture go to ``runs/benchmark/``, and with ``--docs`` into the documentation. Exit codes: 0 done; 2 a
 wrong option.
@@ -21,7 +22,7 @@ from typing import Any
 
 from engine.cli import run_command
 from engine.options.base import Options
-from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from utils.errors import OptionError
 from utils.log import setup_logging
@@ -43,6 +44,12 @@ BENCHMARKS = {
         AttentionBenchmarkOptions,
         "engine.benchmarks.attention",
         "run_attention",
+    ),
+    "formats": Benchmark(
+        "a detector in each format of export.py: latency and mAP",
+        FormatsBenchmarkOptions,
+        "engine.benchmarks.formats",
+        "run_formats",
     ),
     "tiling": Benchmark(
         "small objects in large images: average precision with detect.py --tile and without",

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from engine.features import FeatureTap
-from engine.images import note_training_size
+from engine.images import input_size, is_flexible, note_training_size
 from engine.options.detect import DetectOptions
 from engine.pipeline import ReadAhead, WriteBehind, write_frame
 from engine.predictor import Predictor, Selection, Stopwatches
@@ -37,7 +37,6 @@ from utils.devices import select_device
 from utils.errors import ConfigError, OptionError
 from utils.log import LOGGER
 from utils.paths import find_weights, increment_path
-from utils.sizes import check_img_size
 from utils.stripping import strip_optimizer
 from utils.wording import counted, describe_speed
 
@@ -69,13 +68,18 @@ def run_detection(options: DetectOptions) -> DetectionSummary:
     """
     open_source = find_source(options.source, options.recursive)  # before the model, which takes longer to load
     backend = load_detector(options)
-    size_hw = check_img_size(options.image_size(), backend.stride)
+    size_hw = input_size(backend, options.image_size())
     with ExitStack() as stack:
         tap = stack.enter_context(FeatureTap(backend.model)) if options.visualize else None
         recorder = stack.enter_context(open_recorder(backend)) if options.show_routing else None
         source = stack.enter_context(
             closing(
-                open_source(img_size=size_hw, stride=backend.stride, auto=backend.pt, vid_stride=options.vid_stride)
+                open_source(
+                    img_size=size_hw,
+                    stride=backend.stride,
+                    auto=is_flexible(backend),
+                    vid_stride=options.vid_stride,
+                )
             )
         )
         save_dir = make_run_folder(options)
@@ -157,10 +161,10 @@ def batch_size_for(options: DetectOptions, source: FrameSource) -> int:
 
 
 def load_detector(options: DetectOptions) -> DetectMultiBackend:
-    """Load the weights onto the device, and check ``--classes`` against them.
+    """Load the weights onto the device, and check options against them.
 
     Raises:
-        OptionError: when the detector has no such class.
+        OptionError: when the detector has no such class, or an exported file is to do what only ``.pt`` can.
     """
     device: torch.device = select_device(options.device)
     backend = DetectMultiBackend(
@@ -171,6 +175,9 @@ def load_detector(options: DetectOptions) -> DetectMultiBackend:
         raise OptionError(
             f"--classes {' '.join(map(str, unknown))}: the model's classes are 0 to {len(backend.names) - 1}"
         )
+    for flag, asked in (("--augment", options.augment), ("--update", options.update)):
+        if asked and not backend.pt:
+            raise OptionError(f"{flag}: needs .pt weights, {' '.join(options.weight_files())} is an exported file")
     note_training_size(backend.model, max(options.imgsz))
     return backend
 

@@ -16,14 +16,14 @@ from torch import nn
 from tqdm import tqdm
 
 from engine.gathering import EvalRecords, gathered, global_number
-from engine.images import to_network
+from models.graph_nms import suppression_of
 from utils.boxes import scale_boxes, xywh2xyxy
 from utils.coco_eval import CocoFigures, coco_figures
 from utils.confusion import ConfusionMatrix
 from utils.dist import from_main, is_main
 from utils.matching import ImageRecord
 from utils.metrics import DetectionMetrics, MetricResult
-from utils.nms import non_max_suppression
+from utils.network_input import to_network
 from utils.profiling import Profile
 from utils.slices import SliceResult, measure_slices
 
@@ -247,7 +247,7 @@ class _Run:
 
     def _suppress(self, predictions: torch.Tensor, in_px: torch.Tensor, count: int) -> list[torch.Tensor]:
         known = [in_px[in_px[:, 0] == number, 1:] for number in range(count)] if self.hybrid else ()
-        detections = non_max_suppression(
+        detections = suppression_of(self.model)(
             predictions,
             self.limits.conf,
             self.limits.iou,

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 
 from engine.features import FeatureMap, FeatureTap
-from engine.images import to_network
 from models.attention.recording import LayerRouting, RoutingRecorder
 from models.backends.multi import DetectMultiBackend
+from models.graph_nms import suppression_of
 from utils.boxes import scale_boxes
 from utils.datasets.frames import SourceFrame
-from utils.nms import non_max_suppression
+from utils.network_input import to_network
 from utils.profiling import Profile
 
 _WINDOW = 4  # batches' worth of frames among which those of one shape are put together
@@ -273,7 +273,7 @@ class Predictor:
     ) -> list[np.ndarray]:
         """Suppress, then go back to each frame's own pixels."""
         wanted = self.selection
-        selected = non_max_suppression(
+        selected = suppression_of(self.backend)(
             predictions,
             wanted.conf_thres,
             wanted.iou_thres,

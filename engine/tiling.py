@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.images import to_network
+from engine.images import input_size, is_flexible
 from engine.predictor import Predictor, Selection
 from models.backends.multi import DetectMultiBackend
+from models.graph_nms import suppression_of
 from utils.augmentations import letterbox
 from utils.boxes import scale_boxes
 from utils.datasets.frames import SourceFrame
-from utils.nms import non_max_suppression
+from utils.network_input import to_network
 from utils.tiles import merge_tiles, plan_tiles
 
-_BATCH = 8  # tiles that go through the network together
+_BATCH = 8  # tiles that go through the network together; a file made for fewer takes them in portions
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,7 @@ class TiledPredictor(Predictor):
         """
         image_hw = image.shape[:2]
         tiles = plan_tiles(image_hw, self.tiling.size, self.tiling.overlap)
-        batch = _BATCH if self.backend.pt else 1  # other formats may be made for single images
-        found = [boxes for some in tiles.split(batch) for boxes in self._detect_in(image, some.tolist())]
+        found = [boxes for some in tiles.split(_BATCH) for boxes in self._detect_in(image, some.tolist())]
         if self.tiling.whole and len(tiles) > 1:
             whole = [0, 0, image_hw[1], image_hw[0]]
             found += self._detect_in(image, [whole])
@@ -108,13 +108,14 @@ class TiledPredictor(Predictor):
         wanted = self.selection
         with self.watches.prepare, torch.inference_mode():
             parts = [image[top:bottom, left:right] for left, top, right, bottom in tiles]
-            boxed = [letterbox(part, self.imgsz, stride=self.backend.stride, auto=self.backend.pt)[0] for part in parts]
+            auto = is_flexible(self.backend)
+            boxed = [letterbox(part, self.imgsz, stride=self.backend.stride, auto=auto)[0] for part in parts]
             pixels = np.ascontiguousarray(np.stack(boxed)[..., ::-1].transpose(0, 3, 1, 2))  # BGR to RGB
             batch = to_network(torch.from_numpy(pixels), self.backend.device, self.backend.fp16)
         with self.watches.infer, torch.inference_mode():
             predictions = self.backend(batch, augment=self.augment)
         with self.watches.select, torch.inference_mode():
-            selected = non_max_suppression(
+            selected = suppression_of(self.backend)(
                 predictions,
                 wanted.conf_thres,
                 wanted.iou_thres,
@@ -148,11 +149,11 @@ def detect_tiled(
         backend: the loaded detector.
         image: (H, W, 3) uint8 BGR.
         tiling: how to cut.
-        imgsz: px that each tile is letterboxed to: a side, or height and width.
+        imgsz: px that each tile is letterboxed to: a side, or height and width; of a file of fixed sizes its own.
         selection: which predictions count.
 
     Returns:
         (n, 6) float32 x1 y1 x2 y2 in whole px of the image, confidence, class; most confident first.
     """
     sides = (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
-    return TiledPredictor(backend, tiling, sides, selection).detect_image(image)
+    return TiledPredictor(backend, tiling, input_size(backend, sides), selection).detect_image(image)

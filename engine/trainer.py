@@ -18,7 +18,7 @@ from tqdm import tqdm
 from engine.autobatch import choose_batch_size
 from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, evaluate
-from engine.images import memory_format, resize_to, to_network
+from engine.images import resize_to
 from engine.network import synchronise_norms, wrap_network
 from engine.options.train import TrainOptions
 from engine.precision import Precision
@@ -55,6 +55,7 @@ from utils.errors import TrainingError
 from utils.log import LOGGER
 from utils.loss import ComputeLoss, scale_gains
 from utils.metrics import fitness
+from utils.network_input import memory_format, to_network
 from utils.optim import WarmupSchedule, smart_optimizer
 from utils.seeding import init_seeds, set_determinism
 from utils.sizes import grid_size

@@ -13,11 +13,12 @@ from torch import nn
 
 from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, LossFunction, Thresholds, evaluate
-from engine.images import note_training_size
+from engine.images import input_size, is_flexible, note_training_size
 from engine.options.val import ValOptions
 from engine.results import coco_line, evaluation_header, evaluation_table, slice_table, write_slices
 from engine.run_plots import EvalPlots, drawing
 from engine.val_outputs import COCO_CATEGORY_IDS, CocoJson, LabelFiles, is_coco
+from models.backends.choice import kind_of
 from models.backends.multi import DetectMultiBackend
 from utils.charts import STUDY_SIZES, plot_study
 from utils.coco_eval import coco_figures_of_files
@@ -28,7 +29,7 @@ from utils.dist import world_size
 from utils.errors import ConfigError, DatasetError, OptionError
 from utils.log import LOGGER
 from utils.paths import increment_path
-from utils.sizes import check_img_size, grid_size, make_divisible
+from utils.sizes import grid_size, make_divisible
 from utils.wording import describe_speed
 
 SPEED = Thresholds(conf=0.25, iou=0.45)
@@ -142,6 +143,8 @@ def _study(options: ValOptions, sizes: Sequence[int]) -> EvalResult | None:
     """Validate each checkpoint at each size; a table for each and one chart."""
     tables, result = [], None
     for weights in options.weights:
+        if kind_of(weights) != "pt" and not is_flexible(DetectMultiBackend(weights, dnn=options.dnn)):
+            raise OptionError(f"--task study: {weights} takes one size alone; give .pt, or export with --dynamic")
         table = Path(f"study_{Path(str(options.data)).stem}_{Path(weights).stem}.txt")
         rows = []
         for number, size in enumerate(sizes, 1):
@@ -166,13 +169,31 @@ def _own_model(options: ValOptions, data: Mapping[str, Any]) -> tuple[DetectMult
     yaml = options.data if isinstance(options.data, (str, Path)) else None
     model = DetectMultiBackend(options.weights, device=device, dnn=options.dnn, data=yaml, fp16=options.half)
     _check_classes(options, model, data)
+    _check_form(options, model)
     model.eval()
     model.warmup(imgsz=(1, 3, *_input_hw(options, model)))
     return model, device
 
 
+def _check_form(options: ValOptions, model: DetectMultiBackend) -> None:
+    """Refuse files whose form leaves no room for what is asked."""
+    file = " ".join(map(str, options.weights))
+    if model.hw is not None and model.hw[0] != model.hw[1]:
+        raise OptionError(f"--weights {file}: takes {model.hw[0]}x{model.hw[1]} px, val.py measures on square images")
+    if model.hw is not None and options.task == "study":
+        raise OptionError(f"--task study: {file} takes one size alone; give .pt weights, or export with --dynamic")
+    if model.nms and options.save_hybrid:
+        raise OptionError(
+            f"--save-hybrid: {file} has suppression inside, where labels cannot join; export without --nms"
+        )
+    if model.nms:
+        LOGGER.warning("suppression is inside this file: its own thresholds hold, which lowers mAP")
+
+
 def _input_hw(options: ValOptions, model: nn.Module) -> tuple[int, int]:
     """Largest height and width of a batch, px."""
+    if not is_flexible(model):
+        return model.hw
     size = make_divisible(options.imgsz, grid_size(model.stride))
     return size, size
 
@@ -195,7 +216,7 @@ def _may_write(alone: bool, save_dir: Path) -> bool:
 
 
 def _check_classes(options: ValOptions, model: DetectMultiBackend, data: Mapping[str, Any]) -> None:
-    own = getattr(model.model, "nc", len(model.names))
+    own = model.nc
     if own != data["nc"] and not options.single_cls:
         raise ConfigError(
             f"--weights {' '.join(map(str, options.weights))} know {own} classes, "
@@ -208,10 +229,10 @@ def _loader(options: ValOptions, model: nn.Module, data: Mapping[str, Any]) -> A
     if not data.get(split):
         raise DatasetError(f"--task {options.task}: {options.data} has no `{split}` entry")
     stride = grid_size(model.stride)
-    flexible = bool(getattr(model, "pt", True)) and options.task != "speed"
+    flexible = is_flexible(model) and options.task != "speed"
     loader, _ = create_dataloader(
         data[split],
-        check_img_size(options.imgsz, s=stride),
+        input_size(model, (options.imgsz, options.imgsz))[0],
         options.batch_size,
         stride,
         single_cls=options.single_cls,

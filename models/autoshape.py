@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from models.detections import Detections
+from models.graph_nms import suppression_of
 from utils.augmentations import letterbox, letterbox_geometry
 from utils.boxes import scale_boxes
 from utils.errors import OptionError
 from utils.log import LOGGER
 from utils.network_input import to_network
-from utils.nms import non_max_suppression
 from utils.pictures import Picture, read_pictures
 from utils.profiling import Profile
 from utils.sizes import grid_size, make_divisible
@@ -132,7 +132,7 @@ class AutoShape(nn.Module):
     @torch.no_grad()
     def _select(self, predictions: Any, input_hw: Sequence[int], pictures: Sequence[Picture]) -> list[torch.Tensor]:
         """Suppress, then go back to each picture's own pixels."""
-        found = non_max_suppression(
+        found = suppression_of(self.model)(
             predictions,
             self.conf,
             self.iou,

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,17 @@ def threads() -> None:
     import torch
 
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+
+
+@pytest.fixture
+def logger_as_before() -> Iterator[None]:
+    """Running a command sets the logger up; the next test gets it as it was."""
+    from utils.log import LOGGER
+
+    before = (list(LOGGER.handlers), LOGGER.propagate, LOGGER.level)
+    yield
+    LOGGER.handlers[:], LOGGER.propagate = before[:2]
+    LOGGER.setLevel(before[2])
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ import pytest
 
 from engine.cli import run_command
 from engine.options.ablate import AblateOptions
-from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.detect import DetectOptions
+from engine.options.export import ExportOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -52,7 +53,16 @@ ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --
 --optimizer=None --nbs=None --cos-lr=False --label-smoothing=0.0 --rect=False --quad=False --multi-scale=False
 --image-weights=False --single-cls=False --noautoanchor=False --noval=False --amp=True --no-amp=True --bf16=False
 --cache=None --device= --workers=8 --project=runs/ablate --name=exp --exist-ok=False"""
+EXPORT = """--data=data/shapes.yaml --weights=['yolov5s.pt'] --imgsz=[640,640] --img=[640,640] --img-size=[640,640]
+--batch-size=1 --device=cpu --half=False --int8=False --dynamic=False --simplify=False --opset=17 --optimize=False
+--nms=False --iou-thres=0.45 --conf-thres=0.25 --include=['torchscript']"""
+BENCHMARK_FORMATS = """--weights=['yolov5s.pt'] --data=data/shapes.yaml --imgsz=640 --img=640 --img-size=640
+--formats=['pytorch','torchscript','torchscript-half','onnx','onnx-half','onnx-int8','opencv','openvino','openvino-half','openvino-int8']
+--repeats=50 --seconds=30.0
+--threads=2 --workers=0 --docs= --project=runs/benchmark --name=formats --exist-ok=False"""
 FLAGS = [
+    (FormatsBenchmarkOptions, BENCHMARK_FORMATS),
+    (ExportOptions, EXPORT),
     (TrainOptions, TRAIN),
     (ValOptions, VAL),
     (DetectOptions, DETECT),
@@ -83,6 +93,7 @@ def test_flags_and_defaults_are_frozen(options, frozen):
         (["train.py"], "--weights"),
         (["val.py"], "--weights"),
         (["detect.py"], "--weights"),
+        (["export.py"], "--include"),
         (["benchmark.py"], "attention"),
         (["benchmark.py", "attention"], "--max-gflops"),
         (["benchmark.py", "tiling"], "--overlap"),
@@ -195,5 +206,5 @@ def test_several_processes_that_cannot_find_each_other(monkeypatch, exit_code, c
 
 
 def test_scripts_stay_small():
-    for script in ("train.py", "val.py", "detect.py", "benchmark.py", "ablate.py"):
+    for script in ("train.py", "val.py", "detect.py", "export.py", "benchmark.py", "ablate.py"):
         assert len((ROOT / script).read_text().splitlines()) < 150

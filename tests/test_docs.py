@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from engine.options.ablate import TRAINING_FLAGS, AblateOptions
-from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.detect import DetectOptions
+from engine.options.export import ExportOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -19,12 +20,14 @@ ROOT = Path(__file__).resolve().parent.parent
 AS_IN_TRAIN = {AblateOptions.flag_of(name) for name in TRAINING_FLAGS} | {"--img", "--img-size", "--no-amp"}
 TABLES = [
     ("training.md", "Flags of train.py", TrainOptions, {"--img", "--img-size", "--no-amp", "--no-deterministic"}),
+    ("export.md", "Flags of export.py", ExportOptions, {"--img", "--img-size"}),
     ("training.md", "Flags of val.py", ValOptions, {"--img", "--img-size"}),
     ("ablation.md", "Flags of ablate.py", AblateOptions, AS_IN_TRAIN),
     ("benchmarks.md", "Flags of benchmark.py attention", AttentionBenchmarkOptions, {"--imgsz"}),
-    ("tiling.md", "Flags of benchmark.py tiling", TilingBenchmarkOptions, set()),
+    ("benchmarks.md", "Flags of benchmark.py tiling", TilingBenchmarkOptions, set()),
     ("benchmarks.md", "Flags of benchmark.py detect", DetectBenchmarkOptions, {"--img", "--img-size"}),
     ("detect.md", "Flags of detect.py", DetectOptions, {"--img", "--img-size"}),
+    ("benchmarks.md", "Flags of benchmark.py formats", FormatsBenchmarkOptions, {"--img", "--img-size"}),
 ]
 
 

@@ -19,14 +19,7 @@ from utils.errors import BackendError, ConfigError
 from utils.log import LOGGER
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(autouse=True)
-def logger_as_before():
-    before = (list(LOGGER.handlers), LOGGER.level)
-    yield
-    LOGGER.handlers[:] = before[0]
-    LOGGER.setLevel(before[1])
+pytestmark = pytest.mark.usefixtures("logger_as_before")
 
 
 @pytest.fixture(autouse=True)

@@ -90,6 +90,7 @@ def all_modules() -> list[str]:
         "train",
         "val",
         "detect",
+        "export",
         "benchmark",
         "ablate",
         "hubconf",

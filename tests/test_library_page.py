@@ -14,7 +14,6 @@ from picture_detector import picture_detector, random_picture, save_picture_dete
 
 from models.common import AutoShape
 from utils.image_io import write_image
-from utils.log import LOGGER
 from yolov5_biformer.__main__ import available, main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,9 +29,8 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def folder_of_the_page(tmp_path, monkeypatch):
+def folder_of_the_page(tmp_path, monkeypatch, logger_as_before):
     """What the page speaks of, and everything in the process as it was afterwards."""
-    handlers, level = list(LOGGER.handlers), LOGGER.level
     settings = dict(mpl.rcParams)
     save_picture_detector(tmp_path / "best.pt")
     for seed, name in enumerate(("bus.jpg", "street.jpg")):
@@ -41,8 +39,6 @@ def folder_of_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     yield
-    LOGGER.handlers[:] = handlers
-    LOGGER.setLevel(level)
     mpl.rcParams.update(settings)
 
 

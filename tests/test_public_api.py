@@ -33,6 +33,7 @@ NAMES = {
     "train": "run parse_opt main train",
     "val": "run parse_opt main process_batch",
     "detect": "run parse_opt main",
+    "export": "run parse_opt main",
     "hubconf": """custom yolov5n yolov5s yolov5m yolov5l yolov5x yolov5n6 yolov5s6 yolov5m6 yolov5l6 yolov5x6
         yolov5n_biformer yolov5s_biformer yolov5m_biformer yolov5l_biformer yolov5x_biformer""",
 }

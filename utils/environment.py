@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import inspect
 import os
@@ -9,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -55,6 +57,25 @@ def _is_installed(name: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def import_optional(module: str, purpose: str) -> ModuleType:
+    """Import a package that only some commands need.
+
+    Args:
+        module: its name, in Python and on the package index alike; a part of it, such as ``a.b``, is imported too.
+        purpose: who needs it, to begin the error with.
+
+    Raises:
+        BackendError: when it is not installed, with the command that installs it.
+    """
+    package = module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        if _is_installed(package):
+            raise BackendError(f"{purpose} needs {package}, which cannot be loaded here ({error})") from error
+        raise BackendError(f"{purpose} needs {package}: pip install {package}") from error
 
 
 def check_imshow(warn: bool = False) -> bool:

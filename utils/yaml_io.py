@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from utils.atomic import replacing
-from utils.errors import ConfigError
+from utils.errors import ConfigError, first_line
 
 
 def yaml_load(file: str | Path = "data.yaml") -> dict[str, Any]:
@@ -27,7 +27,8 @@ def yaml_load(file: str | Path = "data.yaml") -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or error})") from error
+        reason = getattr(error, "problem", None) or first_line(error)
+        raise ConfigError(f"{where}: not valid YAML ({reason})") from error
     if content is None:
         content = {}
     if not isinstance(content, dict):

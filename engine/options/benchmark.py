@@ -7,6 +7,10 @@ from dataclasses import dataclass, replace
 from engine.options.base import Options, flag
 
 LEVELS = ("P3", "P4", "P5")
+FORMATS = (
+    *("pytorch", "torchscript", "torchscript-half", "onnx", "onnx-half", "onnx-int8", "opencv"),
+    *("openvino", "openvino-half", "openvino-int8"),
+)
 PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST_STRIDE = 32
 _MOST_THREADS = 1024  # torch ends with an error of its own where there are many more than processors
@@ -90,3 +94,36 @@ class DetectBenchmarkOptions(Options):
     def command(self) -> str:
         """The command line that has these options."""
         return self.command_line("python", "benchmark.py", "detect")
+
+
+@dataclass
+class FormatsBenchmarkOptions(Options):
+    """Options of ``benchmark.py formats``."""
+
+    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints to export and measure")
+    data: str = flag("data/shapes.yaml", "data set YAML: val to measure on, train for the scales of 8 bits")
+    imgsz: int = flag(640, "image size, px", names=("--imgsz", "--img", "--img-size"))
+    formats: list[str] = flag(list(FORMATS), "formats to compare", choices=FORMATS)
+    repeats: int = flag(50, "rounds at most; 3 are run in any case, or these if fewer")
+    seconds: float = flag(30.0, "begin no further round after this time, in seconds, once 3 are run")
+    threads: int = flag(2, "threads of each runtime")
+    workers: int = flag(0, "processes that load images")
+    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
+    project: str = flag("runs/benchmark", "folder of the runs")
+    name: str = flag("formats", "name of this run, counted up when it exists")
+    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+
+    def validate(self) -> None:
+        """Check single values; see :meth:`Options.validate`."""
+        super().validate()
+        self._require_from(1, "imgsz", "repeats", "threads")
+        self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
+        self._require_from(0, "seconds", "workers")
+        self._require(bool(self.weights) and all(self.weights), "weights", "at least one checkpoint")
+        self._require(
+            bool(self.formats) and set(self.formats) <= set(FORMATS), "formats", f"some of {', '.join(FORMATS)}"
+        )
+
+    def command(self) -> str:
+        """The command line that has these options."""
+        return self.command_line("python", "benchmark.py", "formats")

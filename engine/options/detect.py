@@ -18,7 +18,7 @@ MOST_OVERLAP = 0.9  # tiles multiply quickly beyond
 class DetectOptions(Options):
     """Options of a detection run."""
 
-    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints; several vote together")
+    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints, which vote together; or an exported file")
     source: str = flag(
         "data/images",
         "picture, video, folder, pattern, .txt list of paths, .streams list, camera number, URL, or "
@@ -60,7 +60,7 @@ class DetectOptions(Options):
     hide_labels: bool = flag(False, "draw boxes without labels")
     hide_conf: bool = flag(False, "leave the confidence out of the labels")
     half: bool = flag(False, "half precision (CUDA)")
-    dnn: bool = flag(False, "OpenCV DNN for ONNX files", later="inference with OpenCV DNN")
+    dnn: bool = flag(False, "run an .onnx file by OpenCV instead of ONNX Runtime")
     vid_stride: int = flag(1, "take every n-th frame of a video")
     verbose: bool = flag(False, "log a line for every frame, however many there are")
 

@@ -21,7 +21,7 @@ class TilingBenchmarkOptions(Options):
     images: int = flag(8, "large images to draw")
     side: int = flag(1280, "their side, px, a multiple of 160")
     device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
-    docs: str = flag("", "page to put the result on; bare: docs/tiling.md", nargs="?", const="docs/tiling.md")
+    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
     project: str = flag("runs/benchmark", "folder of the runs")
     name: str = flag("tiling", "name of this run, counted up when it exists")
     exist_ok: bool = flag(False, "write into the run folder even when it exists")

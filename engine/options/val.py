@@ -15,7 +15,7 @@ class ValOptions(Options):
     """Options of a validation run."""
 
     data: str = flag("data/shapes.yaml", "data set YAML")
-    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints; several vote together")
+    weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints, which vote together; or an exported file")
     batch_size: int = flag(32, "images a batch")
     imgsz: int = flag(640, "image size, px", names=("--imgsz", "--img", "--img-size"))
     conf_thres: float = flag(0.001, "confidence that a detection must have, 0 to 1")
@@ -37,7 +37,7 @@ class ValOptions(Options):
     name: str = flag("exp", "name of this run, counted up when it exists")
     exist_ok: bool = flag(False, "write into the run folder even when it exists")
     half: bool = flag(False, "half precision; needs a GPU, the CPU keeps to float32 with a warning")
-    dnn: bool = flag(False, "OpenCV DNN for ONNX files", later="inference with OpenCV DNN")
+    dnn: bool = flag(False, "run an .onnx file by OpenCV instead of ONNX Runtime")
 
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""

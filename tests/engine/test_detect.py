@@ -26,9 +26,9 @@ from tiny_detector import NAMES, save_detector, save_video
 from utils.datasets.sources import LoadImages
 from utils.errors import BackendError, ConfigError, DatasetError, OptionError
 from utils.image_io import read_image, write_image
-from utils.log import LOGGER
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("logger_as_before")
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,6 @@ def pictures(tmp_path: Path) -> Path:
     folder.mkdir()
     write_image(folder / "照 片.png", np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8))
     return folder
-
-
-@pytest.fixture(autouse=True)
-def logger_as_before():
-    """Running a command sets the logger up; the next test gets it as it was."""
-    before = (list(LOGGER.handlers), LOGGER.propagate, LOGGER.level)
-    yield
-    LOGGER.handlers[:], LOGGER.propagate = before[:2]
-    LOGGER.setLevel(before[2])
 
 
 def go(weights: Path, source: Path | str, folder: Path, **options) -> DetectionSummary:
@@ -291,7 +282,6 @@ def test_no_window_without_a_display(weights, pictures, tmp_path, monkeypatch):
         {"imgsz": 0},
         {"save_format": 2},
         {"weights": []},
-        {"dnn": True},
     ],
 )
 def test_impossible_options_are_refused(wrong):
@@ -363,7 +353,11 @@ def test_program_runs_without_a_display(weights, pictures, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--source", " "], "--source"), (["--conf-thres", "2"], "--conf-thres 2.0"), (["--dnn"], "not available yet")],
+    [
+        (["--source", " "], "--source"),
+        (["--conf-thres", "2"], "--conf-thres 2.0"),
+        (["--dnn", "--weights", "x.pt"], "--dnn x.pt"),
+    ],
 )
 def test_program_ends_with_2_and_one_line_for_a_users_mistake(arguments, words, capsys):
     try:

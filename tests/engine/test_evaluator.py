@@ -11,7 +11,6 @@ from tiny_dataset import NAMES, make_dataset
 from torch import nn
 
 from engine.evaluator import Thresholds, evaluate
-from engine.images import to_network
 from engine.results import coco_line, evaluation_header, evaluation_table, slice_table, write_slices
 from engine.val_outputs import COCO_CATEGORY_IDS, CocoJson, LabelFiles, is_coco
 from models.yolo import DetectionModel
@@ -19,6 +18,7 @@ from utils.boxes import xyxy2xywh
 from utils.coco_eval import CocoFigures
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
+from utils.network_input import to_network
 from utils.nms import non_max_suppression
 from utils.slices import SliceResult
 

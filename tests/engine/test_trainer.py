@@ -17,7 +17,7 @@ from training_process import tiny_model
 import train
 import val
 from engine.autobatch import FALLBACK, choose_batch_size, largest_batch
-from engine.images import resize_to, to_network
+from engine.images import resize_to
 from engine.options.train import TrainOptions
 from engine.precision import Precision
 from engine.results import CSV_COLUMNS, ResultsCsv
@@ -33,6 +33,7 @@ from engine.setup import (
 from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
 from models.yolo import DetectionModel
 from utils.errors import ConfigError, DatasetError
+from utils.network_input import to_network
 from utils.seeding import init_seeds, random_state, restore_random_state
 from utils.yaml_io import yaml_load
 

@@ -185,7 +185,7 @@ def test_multi_backend(saved: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kwargs", "expected"),
-    [({"weights": "model.onnx"}, "only .pt"), ({"dnn": True}, "only .pt")],
+    [({"weights": "model.engine"}, "TensorRT"), ({"dnn": True}, "OpenCV runs .onnx files")],
 )
 def test_multi_backend_refusals(kwargs: dict, expected: str, saved: Path) -> None:
     with pytest.raises(BackendError, match=expected):

@@ -21,6 +21,7 @@ NAMES = {0: "person", 1: "bus", 2: "a/b"}
 BOXES = torch.tensor([[10.0, 20.0, 50.0, 40.0, 0.875, 1.0], [0.0, 0.0, 20.0, 10.0, 0.5, 0.0], [5, 5, 9, 9, 0.26, 1]])
 ONE = torch.tensor([[30.0, 10.0, 60.0, 30.0, 0.75, 2.0]])
 GREY = 128
+pytestmark = pytest.mark.usefixtures("logger_as_before")
 
 
 def grey_picture(height: int, width: int) -> np.ndarray:
@@ -33,14 +34,6 @@ def results() -> Detections:
     ims = [grey_picture(50, 100), grey_picture(40, 80), grey_picture(60, 60)]
     files = ["a.jpg", "image1.jpg", "a.jpg"]
     return Detections(ims, [BOXES, torch.zeros(0, 6), ONE], files, (1.0, 2.0, 3.0), NAMES, (3, 3, 64, 128))
-
-
-@pytest.fixture(autouse=True)
-def logger_as_before():
-    before = (list(LOGGER.handlers), LOGGER.level)
-    yield
-    LOGGER.handlers[:] = before[0]
-    LOGGER.setLevel(before[1])
 
 
 def test_box_formats(results):
