@@ -173,7 +173,8 @@ class LoadImagesAndLabels(Dataset):
         self.indices = range(self.n)
         sizes_wh = index.sizes_wh[rows].astype(np.int64)
         order = self._arrange(sizes_wh, batch_size)
-        self.shapes, rows = sizes_wh[order], rows[order]  # (N, 2) width, height
+        self.shapes = sizes_wh[order]  # (N, 2) width, height
+        rows = rows[order].astype(np.int32)  # a worker that is not forked has a copy
         self.im_files, self.label_files = Column(index.image_file, rows), Column(index.label_file, rows)
         self.labels, self.segments = Column(view.labels_of, rows), Column(view.outlines_of, rows)
         return int(counts[rows].sum())

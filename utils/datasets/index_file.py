@@ -83,13 +83,14 @@ class StoredColumns:
         header: the header's bytes; those of two files are equal where their columns are.
     """
 
-    def __init__(self, memory: mmap.mmap | bytes, name: str, path: str | None = None):
-        """Find the columns in a file's content, and check all sums.
+    def __init__(self, memory: mmap.mmap | bytes, name: str, path: str | None = None, check_sums: bool = True):
+        """Find the columns in a file's content.
 
         Args:
             memory: the content.
             name: what to call it in errors.
             path: absolute, of the file that is mapped.
+            check_sums: of the columns as well, which reads them all.
 
         Raises:
             IndexFileError: when it is not exactly what the layout says.
@@ -103,7 +104,7 @@ class StoredColumns:
             self._arrays = {}
             for column, kind in COLUMNS.items():
                 array = np.frombuffer(memory, kind.dtype, rows[column] * kind.width, places[column])
-                if zlib.crc32(array) != sums[column]:
+                if check_sums and zlib.crc32(array) != sums[column]:
                     raise ValueError(f"column {column} has another checksum")
                 self._arrays[column] = array.reshape(-1, kind.width) if kind.width > 1 else array
         except (ValueError, LookupError, TypeError, AttributeError, struct.error, RecursionError) as error:
@@ -125,23 +126,27 @@ def map_columns(path: str | Path) -> StoredColumns:
         IndexFileError: when there is no such file, or it is damaged.
     """
     file = Path(path).absolute()
-    if not os.path.isfile(file):  # noqa: PTH113 - a path beyond all limits is none; opening a pipe would wait for ever
-        raise IndexFileError(f"{path}: no label index there")
-    try:
-        with file.open("rb") as stream:
-            memory = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise IndexFileError(f"{path}: the label index cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise IndexFileError(f"{path}: damaged label index (it is empty)") from error
-    return StoredColumns(memory, str(path), str(file))
+    return StoredColumns(_map(file, str(path)), str(path), str(file))
 
 
 def _map_same(path: str, header: bytes) -> StoredColumns:
-    columns = map_columns(path)
+    """Map a file that another process has found sound; what this one does not need stays unread."""
+    columns = StoredColumns(_map(Path(path), path), path, path, check_sums=False)
     if columns.header != header:
         raise IndexFileError(f"{path}: another run found changed files and replaced the label index; start again")
     return columns
+
+
+def _map(file: Path, name: str) -> mmap.mmap:
+    if not os.path.isfile(file):  # noqa: PTH113 - a path beyond all limits is none; opening a pipe would wait for ever
+        raise IndexFileError(f"{name}: no label index there")
+    try:
+        with file.open("rb") as stream:
+            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise IndexFileError(f"{name}: the label index cannot be read ({error.strerror or error})") from error
+    except ValueError as error:
+        raise IndexFileError(f"{name}: damaged label index (it is empty)") from error
 
 
 def _read_header(memory: mmap.mmap | bytes) -> tuple[bytes, dict[str, int], dict[str, int], dict[str, int]]:

@@ -105,7 +105,7 @@ class LabelIndex(Sequence[ImageRecord]):
     def outlines_of(self, row: int) -> list[np.ndarray]:
         """One outline (k, 2) a label, (0, 2) for a plain box; an empty list where all are plain boxes."""
         begin, end = self._labels_at(row)
-        if self._corner_starts[begin] == self._corner_starts[end]:
+        if not len(self._points) or self._corner_starts[begin] == self._corner_starts[end]:
             return []
         return self._outlines(begin, end)
 
