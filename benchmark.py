@@ -5,6 +5,7 @@
     python benchmark.py attention --help     # its flags
     python benchmark.py detect               # a video through detect.py, its steps in turns and at the same time
     python benchmark.py formats --weights best.pt --data mydata/data.yaml --img 320     # latency and mAP of each format
+    python benchmark.py index                # the label index of a million records: time and memory
 
 Tables and a picture go to ``runs/benchmark/``, and with ``--docs`` into the documentation. Exit codes: 0 done; 2 a
 wrong option.
@@ -23,6 +24,7 @@ from typing import Any
 from engine.cli import run_command
 from engine.options.base import Options
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
+from engine.options.index_benchmark import IndexBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from utils.errors import OptionError
 from utils.log import setup_logging
@@ -62,6 +64,12 @@ BENCHMARKS = {
         DetectBenchmarkOptions,
         "engine.benchmarks.detection",
         "run_detect",
+    ),
+    "index": Benchmark(
+        "the label index of a million records: building it, loading it, sharing it",
+        IndexBenchmarkOptions,
+        "engine.benchmarks.label_index",
+        "run_index",
     ),
 }
 

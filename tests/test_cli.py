@@ -17,6 +17,7 @@ from engine.options.ablate import AblateOptions
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.detect import DetectOptions
 from engine.options.export import ExportOptions
+from engine.options.index_benchmark import IndexBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -48,6 +49,8 @@ BENCHMARK_TILING = """--weights=runs/demo/exp/train/weights/best.pt --imgsz=192 
 BENCHMARK_DETECT = """--weights= --source= --frames=120 --imgsz=640 --img=640 --img-size=640 --conf-thres=0.25
 --batch-size=1 --repeats=5 --device= --threads=2 --quick=False --docs= --project=runs/benchmark --name=detect
 --exist-ok=False"""
+BENCHMARK_INDEX = """--records=1000000 --boxes=[10,1] --files=100000 --processes=2 --quick=False --docs=
+--project=runs/benchmark --name=index --exist-ok=False"""
 ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --resume=False --data=data/shapes.yaml
 --weights= --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100 --batch-size=16 --imgsz=640 --img=640 --img-size=640
 --optimizer=None --nbs=None --cos-lr=False --label-smoothing=0.0 --rect=False --quad=False --multi-scale=False
@@ -68,6 +71,7 @@ FLAGS = [
     (DetectOptions, DETECT),
     (AttentionBenchmarkOptions, BENCHMARK_ATTENTION),
     (TilingBenchmarkOptions, BENCHMARK_TILING),
+    (IndexBenchmarkOptions, BENCHMARK_INDEX),
     (DetectBenchmarkOptions, BENCHMARK_DETECT),
     (AblateOptions, ABLATE),
 ]

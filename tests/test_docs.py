@@ -12,6 +12,7 @@ from engine.options.ablate import TRAINING_FLAGS, AblateOptions
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.detect import DetectOptions
 from engine.options.export import ExportOptions
+from engine.options.index_benchmark import IndexBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -26,6 +27,7 @@ TABLES = [
     ("benchmarks.md", "Flags of benchmark.py attention", AttentionBenchmarkOptions, {"--imgsz"}),
     ("benchmarks.md", "Flags of benchmark.py tiling", TilingBenchmarkOptions, set()),
     ("benchmarks.md", "Flags of benchmark.py detect", DetectBenchmarkOptions, {"--img", "--img-size"}),
+    ("benchmarks.md", "Flags of benchmark.py index", IndexBenchmarkOptions, set()),
     ("detect.md", "Flags of detect.py", DetectOptions, {"--img", "--img-size"}),
     ("benchmarks.md", "Flags of benchmark.py formats", FormatsBenchmarkOptions, {"--img", "--img-size"}),
 ]

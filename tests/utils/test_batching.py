@@ -124,7 +124,7 @@ def make_together(rank: int, ranks: int, split: str, folder: str) -> None:
     if rank:  # whoever is not the main process finds the index ready, and reads no label
         import utils.datasets.cache
 
-        utils.datasets.cache._scan_one = None
+        utils.datasets.cache.read_record = None
     loader, dataset = create_dataloader(
         split, 64, 2, 32, rect=True, pad=0.5, cache="disk", workers=0, rank=rank, repeat=False
     )

@@ -1,12 +1,9 @@
 """Label files line by line, and the index that keeps what was read."""
 
-import os
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from utils.datasets.cache import index_path, scan_images
 from utils.datasets.images import check_image, exif_size, img2label_paths, list_images
 from utils.datasets.labels import parse_labels, read_label_file, refuse_unknown_classes
 from utils.errors import DatasetError
@@ -179,83 +176,3 @@ def test_list_images(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no image found"):
         list_images([tmp_path / "empty"])
-
-
-# -- index ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def split(tmp_path):
-    """Three images: one with a box and a polygon, a background, and one that cannot be read."""
-    images = [save(tmp_path / "images" / "train" / f"{name}.png") for name in "ab"]
-    (tmp_path / "images" / "train" / "c.png").write_text("broken")
-    folder = tmp_path / "labels" / "train"
-    folder.mkdir(parents=True)
-    (folder / "a.txt").write_text(f"{BOX}\n3 0.1 0.2 0.5 0.2 0.3 0.8\nbad line\n")
-    return [*map(str, images), str(tmp_path / "images" / "train" / "c.png")], index_path(tmp_path / "images" / "train")
-
-
-def assert_equal_records(first, second):
-    assert len(first) == len(second)
-    for one, two in zip(first, second, strict=True):
-        assert (one.size_wh, one.has_label_file, one.fault) == (two.size_wh, two.has_label_file, two.fault)
-        assert one.label.faults == two.label.faults
-        np.testing.assert_array_equal(one.label.labels, two.label.labels)
-        np.testing.assert_array_equal(one.label.lines, two.label.lines)
-        for a, b in zip(one.label.polygons, two.label.polygons, strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
-def test_index_round_trip(split, monkeypatch):
-    files, index = split
-    assert index.name == "train.index.npz"
-    assert index.parent.name == "labels"
-    first = scan_images(files, index)
-    assert [record.size_wh for record in first] == [(32, 24), (32, 24), None]
-    assert [record.has_label_file for record in first] == [True, False, False]
-    with np.load(index, allow_pickle=False) as stored:  # plain numbers, no objects
-        assert all(stored[name].dtype != object for name in stored.files)
-    monkeypatch.setattr("utils.datasets.cache._scan_one", None)  # a second scan would fail
-    assert_equal_records(scan_images(files, index), first)
-
-
-@pytest.mark.parametrize("damage", ["garbage", "cut", "empty", "pickle"])
-def test_damaged_index_is_built_again(split, damage, caplog):
-    files, index = split
-    first = scan_images(files, index)
-    whole = index.read_bytes()
-    if damage == "pickle":
-        np.savez(index, fingerprint=np.array([{"an": "object"}], dtype=object))
-    else:
-        index.write_bytes({"garbage": b"x" * 500, "cut": whole[: len(whole) // 2], "empty": b""}[damage])
-    assert_equal_records(scan_images(files, index), first)
-    assert "damaged label index" in caplog.text
-    assert index.read_bytes() == whole
-
-
-@pytest.mark.parametrize("change", ["edit", "same size", "add", "fewer"])
-def test_stale_index_is_built_again(split, change):
-    files, index = split
-    scan_images(files, index)
-    label = index.parent / "train" / "a.txt"
-    if change == "edit":
-        label.write_text("1 0.1 0.1 0.1 0.1\n")
-    elif change == "same size":
-        before = label.stat()
-        label.write_text(label.read_text().replace("0 0.5", "4 0.5", 1))
-        os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    elif change == "add":
-        (index.parent / "train" / "b.txt").write_text(BOX)
-    else:
-        files = files[:1]
-    expected = scan_images(files, None)
-    assert_equal_records(scan_images(files, index), expected)
-
-
-def test_folder_that_cannot_be_written(split, monkeypatch, caplog):
-    files, index = split
-    expected = scan_images(files, None)
-    caplog.set_level("INFO")
-    missing = index.parent / "no such folder" / index.name  # root may write into read-only folders, not into none
-    assert_equal_records(scan_images(files, missing), expected)
-    assert "not kept" in caplog.text

@@ -1,19 +1,18 @@
-"""The label index of a split: what scanning every image header and label file found, kept for the next start.
+"""Keeping the label index of a split for the next start: where it lies, whether it still holds, and building it.
 
-The file is a plain ``.npz`` of numbers, ``<labels folder or list>.index.npz``. It holds a fingerprint of every path,
-size and modification time; where that does not match, or the file is damaged, everything is scanned again. In a
-read-only folder nothing is kept, and all else works the same. The ``.cache`` files of YOLOv5 are neither read nor
-written.
+The file is ``<labels folder or list>.label-index``; ``index_file.py`` says what is in it. It holds for exactly the
+images, sizes, modification times and rules of reading that it was built from, and is otherwise built again, as is a
+damaged one; a line says so. In a folder that cannot be written the index is in this process's memory alone. The
+``.cache`` files of YOLOv5 are neither read nor written.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -21,30 +20,19 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.atomic import replacing
-from utils.datasets.images import check_image, img2label_paths
-from utils.datasets.labels import LabelFile, read_label_file
-from utils.errors import DatasetError
+from utils.datasets.columns import PackedTexts
+from utils.datasets.images import check_image, img2label_paths, label_path
+from utils.datasets.index_file import IndexFileError
+from utils.datasets.label_index import NO_FILE, VERSIONS, ImageRecord, IndexWriter, LabelIndex, open_index
+from utils.datasets.labels import read_label_file
+from utils.errors import DatasetError, first_line
 from utils.log import LOGGER
+from utils.wording import counted
 
-_FORMAT = 1  # raise it whenever the meaning of the stored numbers changes
+SUFFIX = ".label-index"
 _READERS = 8  # threads; most of the time is spent waiting for the disk
-
-
-@dataclass(frozen=True)
-class ImageRecord:
-    """What the scan found out about one image.
-
-    Attributes:
-        size_wh: width and height in pixels; None when the image cannot be used.
-        label: its objects.
-        has_label_file: False for a background image without any file.
-        fault: why the image cannot be used, or "".
-    """
-
-    size_wh: tuple[int, int] | None
-    label: LabelFile
-    has_label_file: bool
-    fault: str = ""
+_LARGEST = 2**63 - 1
+_BLOCK = 4096  # images whose records are in memory at a time while an index is built
 
 
 def index_path(source: str | Path) -> Path:
@@ -53,116 +41,135 @@ def index_path(source: str | Path) -> Path:
     if base.is_dir():
         beside_labels = Path(img2label_paths([base / "any.jpg"])[0]).parent
         base = beside_labels if beside_labels.is_dir() else base
-    return base.with_name(f"{base.stem if base.suffix == '.txt' else base.name}.index.npz")
+    return base.with_name(f"{base.stem if base.suffix == '.txt' else base.name}{SUFFIX}")
 
 
 def scan_images(
-    image_files: Sequence[str], index_file: Path | None, description: str = "", quiet: bool = False
-) -> list[ImageRecord]:
+    image_files: Sequence[str],
+    index_file: Path | None,
+    description: str = "",
+    quiet: bool = False,
+    *,
+    read: Callable[[str], ImageRecord] | None = None,
+) -> LabelIndex:
     """Check every image and read every label file, or take the results from a valid index.
 
     Args:
         image_files: paths of the images.
-        index_file: where the results are kept between starts; None keeps nothing.
+        index_file: where the results are kept between starts; None keeps them in memory.
         description: text in front of the progress bar.
         quiet: show no bar, and say nothing about the index.
+        read: what finds out about one image by its path; :func:`read_record` when omitted.
 
     Returns:
-        One record per image, in order.
+        One record per image, in order; those of a file are mapped, and shared with every process that maps it.
     """
-    label_files = img2label_paths(image_files)
-    fingerprint = _fingerprint(image_files, label_files)
-    records = _read_index(index_file, fingerprint, quiet) if index_file else None
-    if records is not None:
-        return records
-    with ThreadPool(_READERS) as pool:
-        pairs = zip(image_files, label_files, strict=True)
-        scanned = pool.imap(_scan_one, pairs, chunksize=16)
-        bar = tqdm(scanned, f"{description}scanning", len(image_files), leave=False, disable=quiet or None)
-        records = list(bar)
+    files = image_files if isinstance(image_files, PackedTexts) else PackedTexts(image_files)
+    index = _valid_index(index_file, files, quiet) if index_file else None
+    if index is not None:
+        return index
+    fill = partial(_scan, files, read or read_record, f"{description}scanning", quiet)
     if index_file:
-        _write_index(index_file, fingerprint, records, quiet)
-    return records
-
-
-def _scan_one(files: tuple[str, str]) -> ImageRecord:
-    image_file, label_file = files
-    label = read_label_file(label_file)
-    has_file = Path(label_file).is_file()
-    try:
-        return ImageRecord(check_image(image_file), label, has_file)
-    except DatasetError as error:
-        return ImageRecord(None, label, has_file, str(error))
-
-
-def _fingerprint(image_files: Sequence[str], label_files: Sequence[str]) -> str:
-    digest = hashlib.sha256(f"format {_FORMAT}".encode())
-    for path in (*image_files, *label_files):
         try:
-            status = Path(path).stat()
-            state = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
-            state = "missing"
-        digest.update(f"\n{path}\t{state}".encode(errors="surrogateescape"))
-    return digest.hexdigest()
+            return _build_file(index_file, fill, quiet)
+        except OSError as error:  # a folder that cannot be written, or a full disk
+            _say_not_kept(index_file, error, quiet)
+    with IndexWriter(BytesIO) as writer:
+        fill(writer)
+        return writer.in_memory()
 
 
-def _read_index(file: Path, fingerprint: str, quiet: bool) -> list[ImageRecord] | None:
-    """The stored records, or None when there are none for exactly these files."""
-    if not file.is_file():
+def read_record(image_file: str) -> ImageRecord:
+    """Check an image and read its label file."""
+    label_file = label_path(image_file)
+    states = (*file_state(image_file), *file_state(label_file))  # first: what changes from now on is seen next time
+    label = read_label_file(label_file)
+    try:
+        return ImageRecord(check_image(image_file), label, states=states)
+    except DatasetError as error:
+        return ImageRecord(None, label, str(error), states)
+
+
+def file_state(path: str) -> tuple[int, int]:
+    """Size in bytes and modification time in ns of a file; :data:`NO_FILE` when it is not there."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path takes twice as long, and there may be a million
+    except (OSError, ValueError):  # ValueError: no file can have this name
+        return NO_FILE
+    return status.st_size, status.st_mtime_ns & _LARGEST  # a file from the year 2300 has more than 64 bits
+
+
+def _valid_index(file: Path, image_files: PackedTexts, quiet: bool) -> LabelIndex | None:
+    """The stored index, or None when there is none for exactly these files."""
+    if not os.path.isfile(file):  # noqa: PTH113 - Path.is_file fails in a folder that may not be looked into
         return None
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            if str(stored["fingerprint"]) != fingerprint:
-                return None
-            return _unpack({name: stored[name] for name in stored.files})
-    except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        index = open_index(file)
+    except IndexFileError as error:
         if not quiet:
-            LOGGER.warning(f"{file}: damaged label index is built again ({type(error).__name__})")
+            LOGGER.warning(f"{error}; it is built again")
         return None
+    change = _change(index, image_files)
+    if change and not quiet:
+        LOGGER.info(f"{file}: the label index is built again: {change}")
+    return None if change else index
 
 
-def _pack(records: Sequence[ImageRecord]) -> dict[str, np.ndarray]:
-    files = [record.label for record in records]
-    polygons = [polygon for file in files for polygon in file.polygons]
-    empty_points = np.zeros((0, 2), np.float32)
-    texts = json.dumps([[record.fault, *record.label.faults] for record in records]).encode()
-    return {
-        "sizes": np.array([record.size_wh or (0, 0) for record in records], np.int32).reshape(-1, 2),
-        "has_file": np.array([record.has_label_file for record in records], np.bool_),
-        "counts": np.array([len(file.labels) for file in files], np.int64),
-        "labels": np.concatenate([np.zeros((0, 5), np.float32), *(file.labels for file in files)]),
-        "lines": np.concatenate([np.zeros(0, np.int32), *(file.lines for file in files)]),
-        "corners": np.array([len(polygon) for polygon in polygons], np.int64),
-        "points": np.concatenate([empty_points, *polygons]),
-        "texts": np.frombuffer(texts, np.uint8),
-    }
+def _change(index: LabelIndex, image_files: PackedTexts) -> str:
+    """What is no longer as it was when an index was built; "" when it still holds."""
+    if index.versions != VERSIONS:
+        return "another version of this program reads labels or images differently"
+    if not index.image_files.same(image_files):
+        return f"the list of images is another one ({len(index)} then, {len(image_files)} now)"
+    changed = np.zeros((len(index), 2), np.bool_)  # image, label file
+    for start in range(0, len(index), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        now = [(*file_state(file), *file_state(label_path(file))) for file in image_files[block]]
+        changed[block] = (index.states[block] != np.array(now, np.int64)).reshape(-1, 2, 2).any(axis=2)
+    images, labels = changed.sum(axis=0).tolist()
+    found = [counted(count, kind) for count, kind in ((images, "image"), (labels, "label file")) if count]
+    return f"{' and '.join(found)} changed, came or went" if found else ""
 
 
-def _unpack(stored: dict[str, np.ndarray]) -> list[ImageRecord]:
-    counts, corners = stored["counts"], stored["corners"]
-    texts = json.loads(stored["texts"].tobytes())
-    if not (len(counts) == len(stored["sizes"]) == len(texts) and counts.sum() == len(stored["labels"])):
-        raise ValueError("columns of different lengths")
-    ends = np.cumsum(counts)[:-1]
-    labels, lines = np.split(stored["labels"], ends), np.split(stored["lines"], ends)
-    polygons = np.split(stored["points"], np.cumsum(corners)[:-1]) if len(corners) else []
-    records, position = [], 0
-    for row, (fault, *faults) in enumerate(texts):
-        count = int(counts[row])
-        own_polygons = tuple(polygons[position : position + count])
-        label = LabelFile(labels[row], own_polygons, lines[row], tuple(faults))
-        width, height = stored["sizes"][row].tolist()
-        records.append(ImageRecord((width, height) if width else None, label, bool(stored["has_file"][row]), fault))
-        position += count
-    return records
+def _scan(
+    image_files: PackedTexts, read: Callable[[str], ImageRecord], description: str, quiet: bool, writer: IndexWriter
+) -> None:
+    """Put the records of all images into a writer, block by block."""
+    bar = tqdm(total=len(image_files), desc=description, leave=False, disable=quiet or None)
+    with ThreadPool(_READERS) as pool, bar:
+        for start in range(0, len(image_files), _BLOCK):
+            block = image_files[start : start + _BLOCK]
+            records = []
+            for record in pool.imap(read, block, chunksize=16):
+                records.append(record)
+                bar.update()
+            writer.append(block, records)
 
 
-def _write_index(file: Path, fingerprint: str, records: Sequence[ImageRecord], quiet: bool) -> None:
-    """Keep the records; written beside and renamed, so that a reader never sees half an index."""
-    try:
-        with replacing(file, binary=True) as stream:
-            np.savez_compressed(stream, fingerprint=np.array(fingerprint), **_pack(records))
-    except OSError as error:
-        if not quiet:
-            LOGGER.info(f"{file}: the label index is not kept ({error.strerror or error})")
+def _build_file(file: Path, fill: Callable[[IndexWriter], None], quiet: bool) -> LabelIndex:
+    """Build an index beside its place and put it there in one step, so that a reader never sees half of one.
+
+    Raises:
+        OSError: when its folder cannot be written.
+    """
+    with IndexWriter(partial(tempfile.TemporaryFile, dir=file.parent)) as writer:
+        fill(writer)
+        try:
+            with replacing(file, binary=True) as stream:
+                header = writer.save(stream)
+            index = open_index(file)
+            if index.header == header:
+                return index
+            reason = IndexFileError("another process keeps one of other files there")
+        except (OSError, IndexFileError) as error:
+            reason = error
+        _say_not_kept(file, reason, quiet)
+        return writer.in_memory()
+
+
+def _say_not_kept(file: Path, error: Exception, quiet: bool) -> None:
+    if not quiet:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        LOGGER.info(
+            f"{file}: the label index is not kept ({reason}): this run has it in memory, the next reads all again"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from torch.utils.data import Dataset
 
 from utils.augmentations import copy_paste, flip, hsv_gains, letterbox, mixup, optional_effects, shift_hsv
 from utils.datasets.budget import disk_shortage, memory_shortage
-from utils.datasets.cache import ImageRecord, index_path, scan_images
-from utils.datasets.columns import PackedImages, PackedOutlines, PackedRows, PackedTexts
-from utils.datasets.images import img2label_paths, list_images
+from utils.datasets.cache import SUFFIX, index_path, scan_images
+from utils.datasets.columns import Column, PackedImages, PackedTexts
+from utils.datasets.images import iter_images
 from utils.datasets.items import Item, ItemKey, QuadKey, collate
-from utils.datasets.labels import refuse_unknown_classes
+from utils.datasets.label_index import LabelIndex
+from utils.datasets.label_view import LabelView
 from utils.datasets.mosaic import Tile, compose_mosaic
 from utils.datasets.pixels import DiskStore, for_each
 from utils.datasets.quad import collate_quad, join_quad
@@ -71,7 +72,8 @@ class LoadImagesAndLabels(Dataset):
     Items are asked for by index, by :class:`ItemKey`, or several as one by :class:`QuadKey`. Randomness depends on the
     seed, the epoch and the index alone, and where an epoch draws an image again, on the number of the draw.
 
-    The columns over images are sequences that lie in a few large arrays; ``columns.py`` says why.
+    The columns over images are sequences that lie in a few large arrays, mapped from the label index and read-only;
+    ``columns.py`` says why.
 
     Attributes:
         im_files: image paths; ``label_files`` beside them.
@@ -132,21 +134,18 @@ class LoadImagesAndLabels(Dataset):
         self.mosaic = augment and not self.rect
         self.seed, self.epoch, self.prefix, self._rank = seed & _SEED_MASK, 0, prefix, rank
 
-        files = list_images(path)
+        image_files = PackedTexts(iter_images(path))
         source = Path(path if isinstance(path, (str, Path)) else path[0])
-        index = index_path(source)
+        index_file = index_path(source)
         with self._main_first():
-            records = scan_images(files, index, prefix, quiet=not self._speaks)
-        if nc is not None and not single_cls:
-            named = zip(records, img2label_paths(files), strict=True)
-            records = [replace(record, label=refuse_unknown_classes(record.label, nc, name)) for record, name in named]
-        self._adopt(files, records, single_cls, min_items, batch_size)
-        if augment and not any(len(labels) for labels in self.labels):
+            index = scan_images(image_files, index_file, prefix, quiet=not self._speaks)
+        objects = self._adopt(index, LabelView(index, nc, single_cls), min_items, batch_size)
+        if augment and not objects:
             example = self.label_files[0]
             raise DatasetError(f"{source}: not one label for training; the first was looked for at {example}")
         self._ram: PackedImages | None = None
         self._disk: DiskStore | None = None
-        self._keep_pixels({True: "ram", None: False}.get(cache_images, cache_images), index)
+        self._keep_pixels({True: "ram", None: False}.get(cache_images, cache_images), index_file)
         if augment:
             optional_effects()  # any warning about it belongs here, not into each worker
 
@@ -160,44 +159,39 @@ class LoadImagesAndLabels(Dataset):
     def _main_first(self) -> AbstractContextManager[None]:
         return main_first() if self._rank >= 0 else nullcontext()
 
-    def _adopt(
-        self, files: list[str], records: list[ImageRecord], single_cls: bool, min_items: int, batch_size: int
-    ) -> None:
-        """Take over the usable images, in the order of their batches, and report the rest."""
-        usable = [row for row, record in enumerate(records) if record.size_wh is not None]
-        self._report(records, usable)
-        if not usable:
-            raise DatasetError(f"{self.prefix}none of {len(files)} images can be used; first: {records[0].fault}")
-        usable = [row for row in usable if len(records[row].label.labels) >= min_items]
-        if not usable:
+    def _adopt(self, index: LabelIndex, view: LabelView, min_items: int, batch_size: int) -> int:
+        """Take over the usable images, in the order of their batches, and report the rest; returns the labels."""
+        counts = view.counts()
+        rows = np.flatnonzero(index.sizes_wh[:, 0])
+        self._report(view, len(index), counts[rows])
+        if not len(rows):
+            raise DatasetError(f"{self.prefix}none of {len(index)} images can be used; first: {index[0].fault}")
+        rows = rows[counts[rows] >= min_items]
+        if not len(rows):
             raise DatasetError(f"{self.prefix}no image has the {min_items} labels asked for")
-        self.n = len(usable)
+        self.n = len(rows)
         self.indices = range(self.n)
-        sizes_wh = np.array([records[row].size_wh for row in usable], dtype=np.int64)
+        sizes_wh = index.sizes_wh[rows].astype(np.int64)
         order = self._arrange(sizes_wh, batch_size)
         self.shapes = sizes_wh[order]  # (N, 2) width, height
-        usable = [usable[place] for place in order.tolist()]
-        labels = [records[row].label for row in usable]
-        self.im_files = PackedTexts([files[row] for row in usable])
-        self.label_files = PackedTexts(img2label_paths(self.im_files))
-        self.labels = PackedRows([_as_class_zero(one.labels) if single_cls else one.labels for one in labels], width=5)
-        self.segments = PackedOutlines([one.polygons for one in labels])
+        rows = rows[order].astype(np.int32)  # a worker that is not forked has a copy
+        self.im_files, self.label_files = Column(index.image_file, rows), Column(index.label_file, rows)
+        self.labels, self.segments = Column(view.labels_of, rows), Column(view.outlines_of, rows)
+        return int(counts[rows].sum())
 
-    def _report(self, records: list[ImageRecord], usable: list[int]) -> None:
-        """Log every fault, up to a limit, and one line about the split."""
+    def _report(self, view: LabelView, images: int, counts: np.ndarray) -> None:
+        """Log every fault, up to a limit, and one line about the split, given the labels of each usable image."""
         if not self._speaks:
             return
-        faults = [record.fault for record in records if record.fault]
-        faults += [fault for record in records for fault in record.label.faults]
-        for fault in faults[:_FAULTS_SHOWN]:
+        faults, shown = view.faults(_FAULTS_SHOWN)
+        for fault in shown:
             LOGGER.warning(f"{self.prefix}{fault}")
-        if len(faults) > _FAULTS_SHOWN:
-            LOGGER.warning(f"{self.prefix}... and {len(faults) - _FAULTS_SHOWN} more faults")
-        counts = [len(records[row].label.labels) for row in usable]
-        left_out = f", {len(records) - len(usable)} left out" if len(usable) < len(records) else ""
+        if faults > _FAULTS_SHOWN:
+            LOGGER.warning(f"{self.prefix}... and {faults - _FAULTS_SHOWN} more faults")
+        left_out = f", {images - len(counts)} left out" if len(counts) < images else ""
         LOGGER.info(
-            f"{self.prefix}{len(usable)} images{left_out}, {sum(counts)} objects, {counts.count(0)} backgrounds, "
-            f"{len(faults)} faults"
+            f"{self.prefix}{len(counts)} images{left_out}, {counts.sum()} objects, {(counts == 0).sum()} backgrounds, "
+            f"{faults} faults"
         )
 
     def _arrange(self, sizes_wh: np.ndarray, batch_size: int) -> np.ndarray:
@@ -214,7 +208,7 @@ class LoadImagesAndLabels(Dataset):
         )
         return order
 
-    def _keep_pixels(self, kind: str | bool, index: Path) -> None:
+    def _keep_pixels(self, kind: str | bool, index_file: Path) -> None:
         """Decode everything once, where asked for and possible."""
         if not kind:
             return
@@ -229,7 +223,8 @@ class LoadImagesAndLabels(Dataset):
                 for_each(self._into_memory, self.n, f"{self.prefix}caching images in memory", not self._speaks)
             return
         manner = "train" if self.augment else "val"
-        store = DiskStore(index.with_name(f"{index.name.removesuffix('.index.npz')}.pixels-{self.img_size}-{manner}"))
+        split = index_file.name.removesuffix(SUFFIX)
+        store = DiskStore(index_file.with_name(f"{split}.pixels-{self.img_size}-{manner}"))
         missing = [not store.path(file).exists() for file in self.im_files]
         if self._has_room(kind, disk_shortage(int(needed[missing].sum()), store.folder)):
             self._disk = store
@@ -363,10 +358,6 @@ class LoadImagesAndLabels(Dataset):
 
     collate_fn = staticmethod(collate)
     collate_fn4 = staticmethod(collate_quad)
-
-
-def _as_class_zero(labels: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.zeros_like(labels[:, :1]), labels[:, 1:]], axis=1)
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:

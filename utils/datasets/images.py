@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -13,54 +15,83 @@ from utils.errors import DatasetError
 from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image
 
 MIN_SIDE = 10  # pixels
+CHECK_VERSION = 1  # raise it when check_image finds another size, or another fault, in the same file
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNED = (5, 6, 7, 8)  # its values that swap width and height
 
 
 def list_images(source: str | Path | Sequence[str | Path]) -> list[str]:
-    """Every image of a split, sorted within each source.
+    """Every image of a split as a list; see :func:`iter_images`."""
+    return list(iter_images(source))
+
+
+def iter_images(source: str | Path | Sequence[str | Path]) -> Iterator[str]:
+    """Every image of a split, sorted within each source; of a folder no more than one level is in memory at a time.
 
     Args:
         source: a folder (searched at every depth), a ``.txt`` list of images, or a list of these. Lines of a list that
             start with ``./`` are beside it; other relative lines are tried from the current folder, then beside it.
 
     Raises:
-        DatasetError: when a source does not exist or holds no image at all.
+        DatasetError: when a source does not exist, or at the end, when there was no image at all.
     """
     sources = [source] if isinstance(source, (str, Path)) else list(source)
-    found: list[str] = []
+    found = False
     for entry in map(Path, sources):
         if entry.is_dir():
-            found += sorted(_walk(entry))
+            images = _walk(entry)
         elif entry.is_file() and entry.suffix.lower() == ".txt":
-            found += _read_list(entry)
+            images = _read_list(entry)
         else:
             raise DatasetError(f"{entry}: expected a folder of images or a .txt list of them, found neither")
+        for image in images:
+            found = True
+            yield image
     if not found:
         kinds = " ".join(IMG_FORMATS)
         raise DatasetError(f"{', '.join(map(str, sources))}: no image found (suffixes looked for: {kinds})")
-    return found
 
 
 def _is_image(name: str) -> bool:
     return name.rpartition(".")[2].lower() in IMG_FORMATS
 
 
-def _walk(folder: Path) -> Iterable[str]:
-    seen = set()  # linked folders are followed, but not in circles
-    for parent, children, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:
-            children.clear()
-            continue
-        seen.add(real)
-        children[:] = [child for child in children if not child.startswith(".")]
-        yield from (str(Path(parent, name)) for name in files if _is_image(name) and not name.startswith("."))
+def _walk(folder: Path) -> Iterator[str]:
+    """Images below a folder, sorted by their whole path."""
+    seen: set[str] = set()
+    levels = [_images_and_folders("" if folder == Path() else str(folder), seen)]
+    while levels:
+        path = next(levels[-1], None)
+        if path is None:
+            levels.pop()
+        elif path.endswith(os.sep):
+            levels.append(_images_and_folders(path[: -len(os.sep)], seen))
+        else:
+            yield path
 
 
-def _read_list(file: Path) -> list[str]:
+def _images_and_folders(folder: str, seen: set[str]) -> Iterator[str]:
+    """Paths right below a folder, those of folders with a separator at the end, which puts all in their order."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return  # linked folders are followed, but not in circles
+    seen.add(real)
+    names = []
+    with contextlib.suppress(OSError), os.scandir(folder or os.curdir) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                names.append(entry.name + os.sep)
+            elif _is_image(entry.name):
+                names.append(entry.name)
+    names.sort()
+    yield from (os.path.join(folder, name) for name in names)  # noqa: PTH118 - a Path each would take a second in 200,000
+
+
+def _read_list(file: Path) -> Iterator[str]:
     lines = (line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines())
-    return [_listed_path(line, file.parent) for line in lines if _is_image(line)]
+    return (_listed_path(line, file.parent) for line in lines if _is_image(line))
 
 
 def _listed_path(line: str, folder: Path) -> str:
@@ -72,7 +103,22 @@ def _listed_path(line: str, folder: Path) -> str:
 
 def img2label_paths(img_paths: Iterable[str | Path]) -> list[str]:
     """Label file of each image: the last ``/images/`` of the path becomes ``/labels/``, the suffix ``.txt``."""
-    return [str(_label_path(Path(path))) for path in img_paths]
+    return [label_path(str(path)) for path in img_paths]
+
+
+def label_path(image: str) -> str:
+    """Label file of one image; see :func:`img2label_paths`."""
+    folder, name = os.path.split(image)
+    stem, _, suffix = name.rpartition(".")
+    if not stem.strip(".") or not suffix:  # names that pathlib must judge
+        return str(_label_path(Path(image)))
+    return _label_folder(folder) + stem + ".txt"
+
+
+@lru_cache(maxsize=1024)
+def _label_folder(folder: str) -> str:
+    """The folder of the labels of a folder of images, with a separator at the end; neighbours ask for the same one."""
+    return str(_label_path(Path(folder) / "_")).removesuffix("_.txt")
 
 
 def _label_path(image: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+PARSER_VERSION = 1  # raise it when the same text gives other labels or faults: indexes are then built again
 _BOX_VALUES, _SMALLEST_POLYGON = 5, 7
 
 
@@ -133,13 +134,25 @@ def refuse_unknown_classes(label: LabelFile, nc: int, name: str) -> LabelFile:
     if known.all():
         return label
     faults = tuple(
-        f"{name}:{line}: class {int(class_id)} is not below the data set's class count {nc}"
+        unknown_class_fault(name, line, class_id, nc)
         for line, class_id in zip(label.lines[~known], label.labels[~known, 0], strict=True)
     )
-    in_order = sorted(label.faults + faults, key=lambda fault: _line_number(fault, name))
+    in_order = sorted(label.faults + faults, key=lambda fault: fault_line(fault, name))
     return replace(label.select(known), faults=tuple(in_order))
 
 
-def _line_number(fault: str, name: str) -> int:
-    """The line that a fault of a file is about."""
+def unknown_class_fault(name: str, line: int, class_id: float, nc: int) -> str:
+    """What to say about a label whose class is not below the class count.
+
+    Args:
+        name: what to call the label file.
+        line: of the label, from 1.
+        class_id: of the label.
+        nc: class count of the data set.
+    """
+    return f"{name}:{line}: class {class_id:.0f} is not below the data set's class count {nc}"
+
+
+def fault_line(fault: str, name: str) -> int:
+    """The line that a fault of a file called ``name`` is about."""
     return int(fault.removeprefix(f"{name}:").partition(":")[0])
