@@ -1,6 +1,7 @@
 """Label files line by line, and the index that keeps what was read."""
 
 import os
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
 import pytest
@@ -103,6 +104,19 @@ def test_faults_are_in_the_order_of_the_lines():
     label = parse_labels(f"9 0.1 0.1 0.1 0.1\nbad\n{BOX}\n" + "8 0.2 0.2 0.1 0.1\nbad\n" * 5, "dir:1/a.txt")
     known = refuse_unknown_classes(label, 3, "dir:1/a.txt")
     assert [fault.split(":")[2] for fault in known.faults] == [str(line) for line in range(1, 14) if line != 3]
+
+
+def test_pipes_sockets_and_devices_are_faults_that_nobody_waits_for(tmp_path):
+    images = [str(save(tmp_path / "images" / "a.png")), str(tmp_path / "images" / "b.png"), "/dev/zero"]
+    (tmp_path / "labels").mkdir()
+    os.mkfifo(tmp_path / "labels" / "a.txt")
+    os.mkfifo(images[1])
+    with ThreadPool(1) as pool:  # a timeout ends the wait, where a reader would hang
+        first, second, third = pool.apply_async(scan_images, (images, None, "", True)).get(timeout=30)
+    assert first.size_wh == (32, 24)
+    assert first.label.faults == (f"{tmp_path}/labels/a.txt:1: cannot be read (is a named pipe)",)
+    assert second.fault == f"{images[1]}: is a named pipe, expected a picture's file"
+    assert third.fault == "/dev/zero: is a device, expected a picture's file"
 
 
 def test_undecodable_bytes_are_a_fault(tmp_path):

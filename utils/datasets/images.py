@@ -11,6 +11,7 @@ from PIL import Image
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
 from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image
+from utils.paths import special_kind
 
 MIN_SIDE = 10  # pixels
 _ORIENTATION = 0x0112  # EXIF tag
@@ -42,7 +43,8 @@ def list_images(source: str | Path | Sequence[str | Path]) -> list[str]:
     return found
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image, by its suffix."""
     return name.rpartition(".")[2].lower() in IMG_FORMATS
 
 
@@ -55,12 +57,12 @@ def _walk(folder: Path) -> Iterable[str]:
             continue
         seen.add(real)
         children[:] = [child for child in children if not child.startswith(".")]
-        yield from (str(Path(parent, name)) for name in files if _is_image(name) and not name.startswith("."))
+        yield from (str(Path(parent, name)) for name in files if is_image(name) and not name.startswith("."))
 
 
 def _read_list(file: Path) -> list[str]:
     lines = (line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines())
-    return [_listed_path(line, file.parent) for line in lines if _is_image(line)]
+    return [_listed_path(line, file.parent) for line in lines if is_image(line)]
 
 
 def _listed_path(line: str, folder: Path) -> str:
@@ -87,10 +89,11 @@ def _label_path(image: Path) -> Path:
 def exif_size(img: Image.Image) -> tuple[int, int]:
     """Width and height of an image opened with Pillow, as they are once its EXIF orientation is applied."""
     width, height = img.size
-    return (height, width) if _orientation(img) in _TURNED else (width, height)
+    return (height, width) if exif_orientation(img) in _TURNED else (width, height)
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """EXIF orientation of an image opened with Pillow: 1 upright, 2 to 8 turned or mirrored."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, TypeError):
@@ -114,6 +117,8 @@ def check_image(path: str | Path) -> tuple[int, int]:
 
 def _header_size(path: Path) -> tuple[int, int] | None:
     """Size by the header; None where only decoding can tell."""
+    if special_kind(path):
+        return None
     try:
         with Image.open(path) as image:
             if image.format in ("JPEG", "MPO"):
@@ -123,7 +128,7 @@ def _header_size(path: Path) -> tuple[int, int] | None:
                 turned = "exif" in image.info  # asking for more would decode the pixels
                 image.verify()  # checksums: cheap, and the only sign of a damaged one
             else:
-                turned = _orientation(image) != 1
+                turned = exif_orientation(image) != 1
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     return None if turned else size  # decoders disagree on turned PNG, TIFF and WebP files
