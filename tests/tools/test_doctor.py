@@ -28,6 +28,7 @@ from utils.yaml_io import yaml_save
 OF_THE_SET = {"data-yaml", "split-missing", "split-empty", "split-unlabelled", "split-same", "test-missing"}
 KIND_NAMES = [name for name in KINDS if name not in OF_THE_SET | {"classes-from-one"}]
 SIZE = 64
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def places(found: Diagnosis, root: Path) -> set[tuple[str, str, int]]:
@@ -287,6 +288,15 @@ def test_fix_from_the_command_line(tmp_path, capsys):
     assert "cannot be used" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([str(file), "--link"])
+
+
+def test_the_documentation_lists_every_kind():
+    rows = [
+        line for line in (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8").splitlines() if line[:3] == "| `"
+    ]
+    assert [row for row in rows if "`--" not in row] == [
+        f"| `{kind.name}` | {kind.title} | {kind.advice} |" for kind in KINDS.values()
+    ]
 
 
 # -- what train.py says --------------------------------------------------------------------------------------------
