@@ -17,7 +17,6 @@ if __package__ in (None, ""):  # started as a file: python tools/doctor.py
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from engine.cli import run_command
-from utils.errors import DatasetError
 
 EXIT_HARMFUL = 1
 
@@ -37,6 +36,8 @@ def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     opt = parser.parse_args(argv)
     if opt.imgsz < 1 or opt.examples < 0:
         parser.error("--imgsz must be a number from 1, --examples one from 0")
+    if opt.json is not None and (opt.json.is_dir() or not opt.json.parent.is_dir()):
+        parser.error(f"--json {opt.json}: expected a file in a folder that is there")
     if opt.link and opt.fix is None:
         parser.error("--link goes with --fix")
     return opt
@@ -49,7 +50,8 @@ def examine(opt: argparse.Namespace) -> bool:
         Whether training would be harmed.
 
     Raises:
-        DatasetError: when ``--fix`` names a folder with something in it, or the data set cannot be used at all.
+        ConfigError: when there is no such YAML.
+        DatasetError: when ``--fix`` names a folder with something in it, or there is nothing to copy.
     """
     from cv2.utils import logging as decoder_log  # noqa: PLC0415 - --help must not wait for it
 
@@ -69,8 +71,6 @@ def examine(opt: argparse.Namespace) -> bool:
             json.dump(report_data(found), stream, indent=1)
         print(f"{opt.json} written")
     if opt.fix is not None:
-        if not found.splits:
-            raise DatasetError(f"--fix {opt.fix}: nothing to copy as long as the data set cannot be used")
         changes = write_corrected(found, opt.fix, link=opt.link)
         print(f"{opt.fix / 'data.yaml'} written, {changes} changes listed in {opt.fix / 'changes.txt'}")
     return found.findings.harmful

@@ -25,7 +25,15 @@ from utils.errors import DatasetError
 from utils.log import LOGGER
 from utils.yaml_io import yaml_save
 
-OF_THE_SET = {"data-yaml", "split-missing", "split-empty", "split-unlabelled", "split-same", "test-missing"}
+OF_THE_SET = {
+    "data-yaml",
+    "names-twice",
+    "split-missing",
+    "split-empty",
+    "split-unlabelled",
+    "split-same",
+    "test-missing",
+}
 KIND_NAMES = [name for name in KINDS if name not in OF_THE_SET | {"classes-from-one"}]
 SIZE = 64
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,6 +114,7 @@ def test_training_leaves_out_what_the_doctor_calls_lost(sick):
         (lambda root: shutil.rmtree(root / "labels" / "train"), "split-unlabelled"),
         (lambda root: write_yaml(root, val="images/train"), "split-same"),
         (lambda root: write_yaml(root, test="images/test"), "test-missing"),
+        (lambda root: write_yaml(root, names=["cat", "cat"]), "names-twice"),
         (lambda root: write_yaml(root, names={0: "cat", 2: "dog"}), "data-yaml"),
         (lambda root: (root / "data.yaml").write_text("train: [1\nval: 2"), "data-yaml"),
         (lambda root: count_from_one(root), "classes-from-one"),
@@ -236,6 +245,25 @@ def test_images_of_one_name_get_labels_of_their_own(tmp_path):
     assert labels == ["0-2.txt", "0.txt"]
 
 
+def test_a_copy_keeps_training_images_when_all_are_measured_with(tmp_path):
+    file = make_clean_dataset(tmp_path / "set")
+    write_yaml(tmp_path / "set", val=["images/val", "images/train"])
+    found = diagnose(file, SIZE, quiet=True)
+    assert found.findings.counts == {"split-overlap": 10}
+    assert write_corrected(found, tmp_path / "fixed", quiet=True) == 0
+    assert len(list((tmp_path / "fixed" / "images" / "train").iterdir())) == 10
+
+
+def test_names_that_could_steer_a_terminal_are_spelled_out(tmp_path, capsys):
+    file = make_clean_dataset(tmp_path / "set")
+    save_pair(tmp_path / "set", "train", "\x1b[31mred\udcff\n", np.random.default_rng(3), None)
+    report = tmp_path / "report.json"
+    assert main([str(file), "--img", str(SIZE), "--json", str(report), "--fix", str(tmp_path / "fixed")]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and r"\x1b[31mred\udcff\n.png: there is no " in said
+    assert json.loads(report.read_text())["counts"] == {"image-unlabelled": 1}
+
+
 @pytest.mark.parametrize("place", ["there", "set/images/train/fixed"])
 def test_a_copy_needs_a_place_of_its_own(tmp_path, place):
     file = make_clean_dataset(tmp_path / "set")
@@ -285,9 +313,11 @@ def test_fix_from_the_command_line(tmp_path, capsys):
     assert "not an empty folder" in capsys.readouterr().err
     file.write_text("names: [cat]")
     assert main([str(file), "--fix", str(tmp_path / "other")]) == 2
-    assert "cannot be used" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main([str(file), "--link"])
+    assert "train has no image that could be copied" in capsys.readouterr().err
+    for words in (["--link"], ["--json", str(tmp_path)], ["--json", str(tmp_path / "no" / "a.json")], ["--img", "0"]):
+        with pytest.raises(SystemExit) as stop:
+            main([str(file), *words])
+        assert stop.value.code == 2
 
 
 def test_the_documentation_lists_every_kind():

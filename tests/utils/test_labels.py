@@ -190,6 +190,8 @@ def test_list_images(tmp_path, monkeypatch):
     assert list_images(str(listing)) == expected
     monkeypatch.chdir(tmp_path)
     assert list_images(listing) == [expected[0], "images/b.JPG", expected[2]]  # from the current folder first
+    listing.write_bytes(b"./images/a/c.png\n./images/a\0.png\n")
+    assert list_images(listing) == expected[:1]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no image found"):
         list_images([tmp_path / "empty"])

@@ -44,8 +44,8 @@ def list_images(source: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is taken for an image, by its suffix."""
-    return name.rpartition(".")[2].lower() in IMG_FORMATS
+    """Whether a file is taken for an image, by its suffix; no file has a zero byte in its name."""
+    return name.rpartition(".")[2].lower() in IMG_FORMATS and "\0" not in name
 
 
 def _walk(folder: Path) -> Iterable[str]:

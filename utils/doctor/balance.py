@@ -40,7 +40,11 @@ class Balance:
         self.counts[split] = self.counts.get(split, empty) + counted
 
     def findings(self) -> Iterator[Finding]:
-        """Classes with nothing, or hardly anything, to train on; nothing where there is no label at all."""
+        """Classes that cannot be told apart, and those with hardly anything to train on where anything has labels."""
+        first_of: dict[str, int] = {}
+        for number, name in self.names.items():
+            if first_of.setdefault(name, number) != number:
+                yield Finding("names-twice", f"classes {first_of[name]} and {number} are both called {name}")
         if self.unknown == {len(self.names)} and not any(counts[0] for counts in self.counts.values()):
             yield Finding("classes-from-one", f"class {len(self.names)} is used and class 0 is not")
         train = self.counts.get("train")

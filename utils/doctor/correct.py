@@ -54,11 +54,12 @@ def write_corrected(found: Diagnosis, folder: Path, link: bool = False, quiet: b
         How many changes there are; ``changes.txt`` has a line for each.
 
     Raises:
-        DatasetError: when the folder has something in it.
+        DatasetError: when the folder has something in it or lies among the images, or a split has no usable image.
     """
     require_new(folder)
     root = folder.resolve()
     _require_outside(root, found)
+    _require_images(root, found)
     root.mkdir(parents=True, exist_ok=True)
     place, changed = _link if link else shutil.copyfile, 0
     with (root / CHANGES_FILE).open("w", encoding="utf-8", errors="surrogateescape") as log:
@@ -80,6 +81,14 @@ def _require_outside(root: Path, found: Diagnosis) -> None:
             raise DatasetError(f"--fix {root}: is within {entry}, the images to copy; choose a folder outside")
 
 
+def _require_images(root: Path, found: Diagnosis) -> None:
+    """Refuse a copy that could not be trained on."""
+    for name in ("train", "val"):
+        split = found.splits.get(name)
+        if split is None or not (split.same_as or split.usable):
+            raise DatasetError(f"--fix {root}: {name} has no image that could be copied; put that right first")
+
+
 def _link(source: str, target: Path) -> None:
     target.symlink_to(Path(source).resolve())
 
@@ -89,9 +98,12 @@ def _write_split(
 ) -> Iterator[str]:
     """Copy the images and labels of a split; yields what was changed."""
     names, taken = _names_within(split.files), set()
+    spared = {file for file in split.files if (split.name, file) in found.copies.to_drop}
+    if len(spared) == split.usable:
+        spared = set()  # an empty split helps nobody: which of the two is right only a person knows
     steps = zip(split.files, names, img2label_paths(split.files), strict=True)
     for image, name, label in tqdm(steps, f"{split.name}: writing", len(names), leave=False, disable=quiet or None):
-        if image in found.unusable or (split.name, image) in found.copies.to_drop:
+        if image in found.unusable or image in spared:
             yield f"{image}: left out of {split.name}"
             continue
         target = root / "images" / split.name / _free_name(Path(name), taken)

@@ -71,6 +71,7 @@ _LABEL_ERRORS = {
 _WARNINGS = {
     "split-same": ("training and measuring use the same images", "figures will look better than the detector is"),
     "test-missing": ("the test images are not there", "only val.py --task test needs them"),
+    "names-twice": ("two classes have one name", "give them two, or make them one class"),
     "class-empty": ("a class has no object to train on", "it will never be found: add labels"),
     "class-rare": ("a class has fewer than 10 objects to train on", "it will hardly be learnt: add labels"),
     "image-unlabelled": ("an image without label file counts as background", "an empty file says that it is meant"),

@@ -55,7 +55,7 @@ def check_label_file(file: str, nc: int, split: str) -> LabelCheck:
     if len(label.labels):
         findings += _odd_boxes(file, label, split)
     classes = whole.labels[:, 0]
-    unknown = tuple(np.unique(classes[classes >= nc]).astype(int).tolist())
+    unknown = tuple({int(number) for number in classes[classes >= nc].tolist()})
     return LabelCheck(label, unknown, tuple(sorted(findings, key=lambda finding: finding.line)))
 
 
