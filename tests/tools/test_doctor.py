@@ -14,6 +14,7 @@ import pytest
 from sick_dataset import BAD_LINES, BOX, make_clean_dataset, make_sick_dataset, save_pair
 
 from tools.doctor import main
+from utils.datasets.cache import index_path
 from utils.datasets.config import check_dataset
 from utils.datasets.detection import LoadImagesAndLabels
 from utils.doctor.correct import correct_lines, write_corrected
@@ -97,7 +98,7 @@ def test_training_leaves_out_what_the_doctor_calls_lost(sick):
     root, _, found = sick
     data = check_dataset(root / "data.yaml")
     train = LoadImagesAndLabels(data["train"], SIZE, nc=len(data["names"]))
-    (root / "labels" / "train.index.npz").unlink()
+    index_path(data["train"]).unlink()
     assert found.splits["train"].usable == len(train)
     assert found.splits["train"].objects == sum(map(len, train.labels))
     counts = np.bincount(np.concatenate(list(train.labels))[:, 0].astype(int), minlength=4)

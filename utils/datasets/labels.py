@@ -173,15 +173,10 @@ def refuse_unknown_classes(label: LabelFile, nc: int, name: str) -> LabelFile:
         f"{name}:{line}: class {int(class_id)} is not below the data set's class count {nc}"
         for line, class_id in zip(label.lines[~known], label.labels[~known, 0], strict=True)
     )
-    in_order = sorted(label.faults + faults, key=lambda fault: line_number(fault, name))
+    in_order = sorted(label.faults + faults, key=lambda fault: fault_line(fault, name))
     return replace(label.select(known), faults=tuple(in_order))
 
 
-def line_number(fault: str, name: str) -> int:
-    """The line that a fault of a file is about.
-
-    Args:
-        fault: one of :attr:`LabelFile.faults`.
-        name: what the file is called in it.
-    """
+def fault_line(fault: str, name: str) -> int:
+    """The line that a fault of a file called ``name`` is about."""
     return int(fault.removeprefix(f"{name}:").partition(":")[0])

@@ -147,14 +147,14 @@ def _write_labels(source: Path, target: Path) -> Iterator[str]:
         if line is not None:
             lines.append(f"{line}\n")
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text("".join(lines), encoding="utf-8", newline="\n")
+    target.write_bytes("".join(lines).encode(errors="surrogateescape"))
 
 
 def _decode(content: bytes) -> tuple[str, str]:
     """Text, and the name of its encoding where that is not UTF-8."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16", errors="replace"), "UTF-16"
-    return content.decode("utf-8-sig", errors="replace"), ""
+    return content.decode("utf-8-sig", errors="surrogateescape"), ""
 
 
 def correct_lines(text: str) -> Iterator[tuple[int, str | None, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -95,7 +96,8 @@ def _look(files: tuple[str, str], nc: int, split: str, pixels: bool) -> _Seen:
     """The part that threads do: all reading, nothing that they share."""
     file, label_file = files
     picture = check_picture(file, split, pixels)
-    return _Seen(picture, check_label_file(label_file, nc, split), Path(label_file).exists())
+    is_there = os.path.exists(label_file)  # noqa: PTH110 - a Path raises in folders that are closed
+    return _Seen(picture, check_label_file(label_file, nc, split), is_there)
 
 
 def _take_up(found: Diagnosis, split: Split, file: str, label_file: str, seen: _Seen) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from utils.datasets.labels import (
     LabelFile,
     LabelLineError,
-    line_number,
+    fault_line,
     parse_line,
     read_label_file,
     read_text,
@@ -51,7 +51,7 @@ def check_label_file(file: str, nc: int, split: str) -> LabelCheck:
     """
     whole = read_label_file(file)
     label = refuse_unknown_classes(whole, nc, str(Path(file)))
-    findings = list(_refused(file, label, split)) if label.faults else []
+    findings = list(_refused(file, label, nc, split)) if label.faults else []
     if len(label.labels):
         findings += _odd_boxes(file, label, split)
     classes = whole.labels[:, 0]
@@ -59,7 +59,7 @@ def check_label_file(file: str, nc: int, split: str) -> LabelCheck:
     return LabelCheck(label, unknown, tuple(sorted(findings, key=lambda finding: finding.line)))
 
 
-def _refused(file: str, label: LabelFile, split: str) -> Iterator[Finding]:
+def _refused(file: str, label: LabelFile, nc: int, split: str) -> Iterator[Finding]:
     """What training leaves out, each with its kind."""
     name = str(Path(file))
     try:
@@ -70,10 +70,8 @@ def _refused(file: str, label: LabelFile, split: str) -> Iterator[Finding]:
         return
     is_text = True
     for fault in label.faults:
-        number = line_number(fault, name)
-        kind, text = _kind_of(lines[number - 1]), fault.removeprefix(f"{name}:{number}: ")
-        if kind == "label-unknown-class" and "repeats line" in text:
-            kind = "label-duplicate"
+        number = fault_line(fault, name)
+        kind, text = _kind_of(lines[number - 1], nc), fault.removeprefix(f"{name}:{number}: ")
         if kind == "label-encoding":
             text = "bytes that are no UTF-8 text"
         if is_text or kind != "label-encoding":  # once a file says it all
@@ -81,13 +79,13 @@ def _refused(file: str, label: LabelFile, split: str) -> Iterator[Finding]:
         is_text = is_text and kind != "label-encoding"
 
 
-def _kind_of(line: str) -> str:
-    """The kind of a refused line; one that is a label in itself is refused for its class."""
+def _kind_of(line: str, nc: int) -> str:
+    """The kind of a refused line; one that is a label in itself is refused for its class, or repeats another."""
     try:
-        parse_line(line.split())
+        label, _ = parse_line(line.split())
     except LabelLineError as error:
         return "label-encoding" if any(mark in line for mark in _NO_TEXT) else f"label-{error.kind}"
-    return "label-unknown-class"
+    return "label-duplicate" if label[0] < nc else "label-unknown-class"
 
 
 def _odd_boxes(file: str, label: LabelFile, split: str) -> Iterator[Finding]:

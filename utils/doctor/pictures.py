@@ -46,7 +46,7 @@ def check_picture(file: str, split: str, pixels: bool = True) -> Picture:
         image = read_image(file) if pixels else None
     except DatasetError as error:
         text = str(error).removeprefix(f"{Path(file)}: ")
-        return Picture(None, b"", (Finding(_kind_of(file, text), text, file, 0, split),))
+        return Picture(None, b"", (Finding(_kind_of(file), text, file, 0, split),))
     findings = []
     orientation = _orientation(file)
     if orientation != 1:
@@ -69,17 +69,15 @@ def _is_blank(image: np.ndarray) -> bool:
     return bool((image[0] == first).all() and (image == first).all())  # most pictures are done after one row
 
 
-def _kind_of(file: str, text: str) -> str:
+def _kind_of(file: str) -> str:
     """Why an image cannot be used."""
     if special_kind(file):
         return "image-special"
-    if not Path(file).exists():
-        return "image-missing"
-    if f"need {MIN_SIDE} px" in text:
-        return "image-tiny"
     try:
-        with Image.open(file):  # only its header
-            return "image-truncated"
+        with Image.open(file) as image:  # only its header
+            return "image-tiny" if min(image.size) < MIN_SIDE else "image-truncated"
+    except FileNotFoundError:
+        return "image-missing"
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return "image-unreadable"
 

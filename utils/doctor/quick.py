@@ -21,6 +21,8 @@ from utils.log import LOGGER
 if TYPE_CHECKING:
     from utils.datasets.detection import LoadImagesAndLabels
 
+_BLOCK = 4096  # images whose labels are in memory at a time
+
 
 def warn_of_data(
     train: LoadImagesAndLabels, val: LoadImagesAndLabels, names: Mapping[int, str], imgsz: int, data: str
@@ -51,10 +53,7 @@ def quick_findings(
     """What loaded data sets tell about classes, boxes and shared images; see :func:`warn_of_data`."""
     balance = Balance(names)
     for split, dataset in (("train", train), ("val", val)):
-        counts = [len(rows) for rows in dataset.labels]
-        labels = np.concatenate([np.zeros((0, 5), np.float32), *dataset.labels])
-        balance.add(split, labels[:, 0])
-        yield from _boxes(dataset, split, labels, np.repeat(np.arange(len(counts)), counts), imgsz)
+        yield from _boxes(dataset, split, balance, imgsz)
     if not balance.counts["val"].any():
         text = f"not one label; the first was looked for at {val.label_files[0]}"
         yield Finding("split-unlabelled", text, split="val")
@@ -62,33 +61,30 @@ def quick_findings(
     yield from _shared(train, val)
 
 
-def _boxes(
-    dataset: LoadImagesAndLabels, split: str, labels: np.ndarray, images: np.ndarray, imgsz: int
-) -> Iterator[Finding]:
-    """Boxes without area, and a single finding for all that are tiny.
-
-    Args:
-        dataset: the images.
-        split: train or val.
-        labels: (N, 5) of all images.
-        images: (N,) index of each label's image.
-        imgsz: training size, px.
-    """
-    drawn = (labels[:, 3:5] > 0).all(axis=1)
-    for image in images[~drawn]:
-        yield Finding("label-no-area", "a box has no width or no height", dataset.label_files[int(image)], 0, split)
-    tiny = int(((longer_sides(labels[:, 3:5], dataset.shapes[images], imgsz) < SMALLEST) & drawn).sum())
+def _boxes(dataset: LoadImagesAndLabels, split: str, balance: Balance, imgsz: int) -> Iterator[Finding]:
+    """Boxes without area, and a single finding for all that are tiny; their classes go into ``balance``."""
+    objects = tiny = 0
+    for begin in range(0, len(dataset), _BLOCK):
+        parts = dataset.labels[begin : begin + _BLOCK]
+        labels = np.concatenate(parts)  # (N, 5)
+        images = begin + np.repeat(np.arange(len(parts)), [len(rows) for rows in parts])  # (N,) index of each one's
+        balance.add(split, labels[:, 0])
+        drawn = (labels[:, 3:5] > 0).all(axis=1)
+        for image in images[~drawn].tolist():
+            yield Finding("label-no-area", "a box has no width or no height", dataset.label_files[image], 0, split)
+        objects += len(labels)
+        tiny += int(((longer_sides(labels[:, 3:5], dataset.shapes[images], imgsz) < SMALLEST) & drawn).sum())
     if tiny:
-        text = f"{tiny} of {len(labels)} objects have no side of {SMALLEST} px at --img {imgsz}: hardly to be found"
+        text = f"{tiny} of {objects} objects have no side of {SMALLEST} px at --img {imgsz}: hardly to be found"
         yield Finding("objects-tiny", text, split=split)
 
 
 def _shared(train: LoadImagesAndLabels, val: LoadImagesAndLabels) -> Iterator[Finding]:
     """One finding for all images that are in both splits."""
-    trained = set(train.im_files)
-    shared = [file for file in val.im_files if file in trained]
-    if len(shared) == len(trained) == len(val.im_files):
+    trained = np.fromiter(map(hash, train.im_files), np.int64, len(train))  # of a million, far smaller than the texts
+    shared = np.flatnonzero(np.isin(np.fromiter(map(hash, val.im_files), np.int64, len(val)), trained))
+    if len(shared) == len(train) == len(val):
         yield Finding("split-same", "the images are those of the training: figures will look too good", split="val")
-    elif shared:
-        text = f"{len(shared)} of {len(val.im_files)} images are also trained on, such as {shared[0]}"
+    elif len(shared):
+        text = f"{len(shared)} of {len(val)} images are also trained on, such as {val.im_files[int(shared[0])]}"
         yield Finding("split-overlap", text, split="val")
