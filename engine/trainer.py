@@ -50,6 +50,7 @@ from utils.class_weights import labels_to_class_weights
 from utils.datasets.quad_group import GROUP
 from utils.devices import memory_text
 from utils.dist import all_gather, is_main, rank, tensors_from_main, world_size
+from utils.doctor.quick import warn_of_data
 from utils.ema import EarlyStopping, ModelEMA
 from utils.errors import TrainingError
 from utils.log import LOGGER
@@ -166,6 +167,8 @@ class Trainer:
         )
         if self.resumed is None:
             self.plots.labels(loaders.dataset.labels)
+            if is_main():
+                warn_of_data(loaders.dataset, loaders.val.dataset, self.classes.names, self.imgsz, self.options.data)
         return loaders
 
     def _describe_model(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from utils.errors import DatasetError
+from utils.paths import special_kind
 
 _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
@@ -30,6 +31,9 @@ def read_image(path: str | Path) -> np.ndarray:
         DatasetError: when the file cannot be read, is no picture, or is cut off.
     """
     file = Path(path)
+    special = special_kind(file)
+    if special:  # waiting for its bytes could take for ever
+        raise DatasetError(f"{file}: is {special}, expected a picture's file")
     try:
         data = np.fromfile(file, dtype=np.uint8)  # unlike cv2.imread, takes any path on every system
     except OSError as error:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+import stat
 from pathlib import Path
 
 from utils.errors import ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent  # of the clone; the folder of the package when installed
 _NUMBERED_RUNS = 9999  # more runs than this in one folder is a loop gone wild, not a user
+_SPECIAL_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
 
 
@@ -128,6 +135,18 @@ def find_weights(name: str | Path) -> Path:
             "give the path of a file you have; train.py also starts from scratch, with --weights '' and --cfg"
         )
     return found
+
+
+def special_kind(path: str | Path) -> str:
+    """What a path is whose reading may never end: ``a named pipe``, ``a socket`` or ``a device``; else ''.
+
+    Files, folders and paths where nothing is are no such thing.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return ""
+    return next((name for is_kind, name in _SPECIAL_KINDS if is_kind(mode)), "")
 
 
 def get_latest_run(search_dir: str | Path = ".") -> str:

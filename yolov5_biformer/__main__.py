@@ -18,6 +18,7 @@ COMMANDS = {
     "ablate": ("ablate", "train models and seeds side by side and compare them"),
     "checkpoint": ("tools.checkpoint", "look into a weights file, or convert one of YOLOv5"),
     "convert": ("tools.convert", "bring a data set into this project's form"),
+    "doctor": ("tools.doctor", "find what is wrong with a data set before training does"),
     "model": ("tools.model", "check a model YAML and show what it builds"),
     "demo": ("tools.demo", "draw a small data set, train on it, measure, detect"),
 }

@@ -83,6 +83,13 @@ def test_few_steps_an_epoch_are_pointed_out(settings, caplog):
     assert "8 images make 0.1 optimizer steps an epoch, which is few: --hyp hyp.small-data.yaml" in caplog.text
 
 
+def test_odd_data_is_pointed_out_before_the_first_epoch(settings, caplog):
+    caplog.set_level("INFO")
+    prepared(settings)
+    assert "train: class " in caplog.text and "objects in train" in caplog.text
+    assert f"python -m tools.doctor {settings['data']} --img {settings['imgsz']} says more" in caplog.text
+
+
 def test_a_number_for_a_seed(settings):
     first, again, other = (
         last_of(train.run(**{**settings, "seed": seed, "name": f"seed{place}"})) for place, seed in enumerate((1, 1, 2))

@@ -1,9 +1,13 @@
 """Label files line by line, and the index that keeps what was read."""
 
+import os
+from multiprocessing.pool import ThreadPool
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from utils.datasets.cache import read_record
 from utils.datasets.images import check_image, exif_size, img2label_paths, list_images
 from utils.datasets.labels import parse_labels, read_label_file, refuse_unknown_classes
 from utils.errors import DatasetError
@@ -102,6 +106,19 @@ def test_faults_are_in_the_order_of_the_lines():
     assert [fault.split(":")[2] for fault in known.faults] == [str(line) for line in range(1, 14) if line != 3]
 
 
+def test_pipes_sockets_and_devices_are_faults_that_nobody_waits_for(tmp_path):
+    images = [str(save(tmp_path / "images" / "a.png")), str(tmp_path / "images" / "b.png"), "/dev/zero"]
+    (tmp_path / "labels").mkdir()
+    os.mkfifo(tmp_path / "labels" / "a.txt")
+    os.mkfifo(images[1])
+    with ThreadPool(1) as pool:  # a timeout ends the wait, where a reader would hang
+        first, second, third = pool.map_async(read_record, images).get(timeout=30)
+    assert first.size_wh == (32, 24)
+    assert first.label.faults == (f"{tmp_path}/labels/a.txt:1: cannot be read (is a named pipe)",)
+    assert second.fault == f"{images[1]}: is a named pipe, expected a picture's file"
+    assert third.fault == "/dev/zero: is a device, expected a picture's file"
+
+
 def test_undecodable_bytes_are_a_fault(tmp_path):
     file = tmp_path / "a.txt"
     file.write_bytes(b"0 0.5 0.5 0.2 0.4\n\xff\xfe\x00 1\n")
@@ -173,6 +190,8 @@ def test_list_images(tmp_path, monkeypatch):
     assert list_images(str(listing)) == expected
     monkeypatch.chdir(tmp_path)
     assert list_images(listing) == [expected[0], "images/b.JPG", expected[2]]  # from the current folder first
+    listing.write_bytes(b"./images/a/c.png\n./images/a\0.png\n")
+    assert list_images(listing) == expected[:1]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no image found"):
         list_images([tmp_path / "empty"])

@@ -43,7 +43,7 @@ def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = Tru
             raise DatasetError(f"{origin}: entry `{key}:` is an empty list")
     names = _read_names(content["names"], content.get("nc"), origin)
     splits = {split: _as_entries(content.get(split), split, origin) for split in SPLITS}
-    roots = _possible_roots(content.get("path"), folder)
+    roots = possible_roots(content.get("path"), folder)
     root = _find_root(roots, splits)
     if "drawn_by" in content and (root or autodownload):
         root = _draw(content["drawn_by"], root or (home_of_data() / str(content.get("path"))).resolve(), origin)
@@ -120,8 +120,13 @@ def _as_given(value: Any, paths: list[str]) -> str | list[str] | None:
     return paths if isinstance(value, (list, tuple)) else paths[0]
 
 
-def _possible_roots(path: Any, yaml_folder: Path | None) -> list[Path]:
-    """Where ``path`` may be, best first."""
+def possible_roots(path: Any, yaml_folder: Path | None) -> list[Path]:
+    """Where a data set's folder may be, best first.
+
+    Args:
+        path: the entry ``path`` of its YAML.
+        yaml_folder: where the YAML is; None where there is no file.
+    """
     relative = Path(str(path)).expanduser() if path else Path()
     if relative.is_absolute():
         return [relative]

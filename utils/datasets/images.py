@@ -13,6 +13,7 @@ from PIL import Image
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
 from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image
+from utils.paths import special_kind
 
 MIN_SIDE = 10  # pixels
 CHECK_VERSION = 1  # raise it when check_image finds another size, or another fault, in the same file
@@ -52,8 +53,9 @@ def iter_images(source: str | Path | Sequence[str | Path]) -> Iterator[str]:
         raise DatasetError(f"{', '.join(map(str, sources))}: no image found (suffixes looked for: {kinds})")
 
 
-def _is_image(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in IMG_FORMATS
+def is_image(name: str) -> bool:
+    """Whether a file is taken for an image, by its suffix; no file has a zero byte in its name."""
+    return name.rpartition(".")[2].lower() in IMG_FORMATS and "\0" not in name
 
 
 def _walk(folder: Path) -> Iterator[str]:
@@ -83,7 +85,7 @@ def _images_and_folders(folder: str, seen: set[str]) -> Iterator[str]:
                 continue
             if entry.is_dir():
                 names.append(entry.name + os.sep)
-            elif _is_image(entry.name):
+            elif is_image(entry.name):
                 names.append(entry.name)
     names.sort()
     yield from (os.path.join(folder, name) for name in names)  # noqa: PTH118 - a Path each would take a second in 200,000
@@ -91,7 +93,7 @@ def _images_and_folders(folder: str, seen: set[str]) -> Iterator[str]:
 
 def _read_list(file: Path) -> Iterator[str]:
     lines = (line.strip() for line in file.read_text(encoding="utf-8-sig", errors="replace").splitlines())
-    return (_listed_path(line, file.parent) for line in lines if _is_image(line))
+    return (_listed_path(line, file.parent) for line in lines if is_image(line))
 
 
 def _listed_path(line: str, folder: Path) -> str:
@@ -133,10 +135,11 @@ def _label_path(image: Path) -> Path:
 def exif_size(img: Image.Image) -> tuple[int, int]:
     """Width and height of an image opened with Pillow, as they are once its EXIF orientation is applied."""
     width, height = img.size
-    return (height, width) if _orientation(img) in _TURNED else (width, height)
+    return (height, width) if exif_orientation(img) in _TURNED else (width, height)
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """EXIF orientation of an image opened with Pillow: 1 upright, 2 to 8 turned or mirrored."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, TypeError):
@@ -160,6 +163,8 @@ def check_image(path: str | Path) -> tuple[int, int]:
 
 def _header_size(path: Path) -> tuple[int, int] | None:
     """Size by the header; None where only decoding can tell."""
+    if special_kind(path):
+        return None
     try:
         with Image.open(path) as image:
             if image.format in ("JPEG", "MPO"):
@@ -169,7 +174,7 @@ def _header_size(path: Path) -> tuple[int, int] | None:
                 turned = "exif" in image.info  # asking for more would decode the pixels
                 image.verify()  # checksums: cheap, and the only sign of a damaged one
             else:
-                turned = _orientation(image) != 1
+                turned = exif_orientation(image) != 1
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
     return None if turned else size  # decoders disagree on turned PNG, TIFF and WebP files

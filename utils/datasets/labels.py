@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.paths import special_kind
+
 PARSER_VERSION = 1  # raise it when the same text gives other labels or faults: indexes are then built again
+
 _BOX_VALUES, _SMALLEST_POLYGON = 5, 7
 
 
@@ -40,16 +43,45 @@ class LabelFile:
         return replace(self, labels=self.labels[kept], polygons=polygons, lines=self.lines[kept])
 
 
+class LabelLineError(ValueError):
+    """A line that is no label.
+
+    Attributes:
+        kind: ``columns``, ``number``, ``class`` or ``range``, which the text explains.
+    """
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
 def read_label_file(path: str | Path) -> LabelFile:
     """Read a label file; a missing or empty one belongs to a background image and has no labels."""
-    file = Path(path)
     try:
-        text = file.read_bytes().decode("utf-8-sig", errors="replace")
+        text = read_text(path)
     except FileNotFoundError:
         return LabelFile()
     except OSError as error:
-        return LabelFile(faults=(f"{file}:1: cannot be read ({error.strerror or error})",))
-    return parse_labels(text, str(file))
+        return LabelFile(faults=(f"{Path(path)}:1: cannot be read ({error.strerror or error})",))
+    return parse_labels(text, str(Path(path)))
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a label file, without a byte order mark; bytes that are no UTF-8 become replacement characters.
+
+    Raises:
+        OSError: when there is none or it cannot be read, as a named pipe or a device cannot.
+    """
+    file = Path(path)
+    special = special_kind(file)
+    if special:  # waiting for its bytes could take for ever
+        raise OSError(f"is {special}")
+    return file.read_bytes().decode("utf-8-sig", errors="replace")
+
+
+def split_lines(text: str) -> list[str]:
+    """The lines of a label file, whatever their ends; line n has the index n - 1."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def parse_labels(text: str, name: str) -> LabelFile:
@@ -64,12 +96,12 @@ def parse_labels(text: str, name: str) -> LabelFile:
     lines: list[int] = []
     faults: list[str] = []
     first_seen: dict[tuple[float, ...], int] = {}
-    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
+    for number, line in enumerate(split_lines(text), start=1):
         if not line.strip():
             continue
         try:
-            label, polygon = _parse_line(line.split())
-        except ValueError as error:
+            label, polygon = parse_line(line.split())
+        except LabelLineError as error:
             faults.append(f"{name}:{number}: {error}")
             continue
         if label in first_seen:
@@ -83,23 +115,29 @@ def parse_labels(text: str, name: str) -> LabelFile:
     return LabelFile(array, tuple(polygons), np.array(lines, dtype=np.int32), tuple(faults))
 
 
-def _parse_line(words: list[str]) -> tuple[tuple[float, ...], np.ndarray]:
-    """One line to a label row and its outline.
+def parse_line(words: list[str]) -> tuple[tuple[float, ...], np.ndarray]:
+    """One line to a label row ``class, x, y, w, h`` and its outline, (0, 2) for a plain box.
+
+    Args:
+        words: the line, split at blanks.
 
     Raises:
-        ValueError: saying what is wrong.
+        LabelLineError: saying what is wrong.
     """
     count = len(words)
     if count != _BOX_VALUES and (count < _SMALLEST_POLYGON or count % 2 == 0):
-        raise ValueError(
-            f"{count} values; a box has 5 (class x y w h), a polygon 7, 9, 11, ... (class x1 y1 x2 y2 ...)"
+        raise LabelLineError(
+            "columns",
+            f"{count} values; a box has 5 (class x y w h), a polygon 7, 9, 11, ... (class x1 y1 x2 y2 ...)",
         )
     class_id, *coordinates = (_number(word) for word in words)
     if class_id < 0 or not class_id.is_integer():
-        raise ValueError(f"class {words[0]} is not a whole number from 0")
+        raise LabelLineError("class", f"class {words[0]} is not a whole number from 0")
     for word, value in zip(words[1:], coordinates, strict=True):
         if not 0 <= value <= 1:
-            raise ValueError(f"coordinate {word} is outside 0..1; labels are shares of the image's width and height")
+            raise LabelLineError(
+                "range", f"coordinate {word} is outside 0..1; labels are shares of the image's width and height"
+            )
     if count == _BOX_VALUES:
         return (class_id, *coordinates), np.zeros((0, 2), np.float32)
     points = np.array(coordinates, dtype=np.float32).reshape(-1, 2)
@@ -111,9 +149,9 @@ def _number(word: str) -> float:
     try:
         value = float(word)
     except ValueError:
-        raise ValueError(f"{word[:20]!r} is not a number") from None
+        raise LabelLineError("number", f"{word[:20]!r} is not a number") from None
     if not math.isfinite(value):
-        raise ValueError(f"{word[:20]!r} is not a finite number")
+        raise LabelLineError("number", f"{word[:20]!r} is not a finite number")
     return value
 
 
