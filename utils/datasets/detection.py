@@ -19,6 +19,7 @@ from utils.datasets.cache import ImageRecord, index_path, scan_images
 from utils.datasets.columns import PackedImages, PackedOutlines, PackedRows, PackedTexts
 from utils.datasets.images import img2label_paths, list_images
 from utils.datasets.items import Item, ItemKey, QuadKey, collate
+from utils.datasets.json_labels import JsonLabels
 from utils.datasets.labels import refuse_unknown_classes
 from utils.datasets.mosaic import Tile, compose_mosaic
 from utils.datasets.pixels import DiskStore, for_each
@@ -99,13 +100,14 @@ class LoadImagesAndLabels(Dataset):
         prefix: str = "",
         *,
         nc: int | None = None,
+        names: Mapping[int, str] | None = None,
         seed: int = 0,
         rank: int = -1,
     ):
         """Find the images, check them and their labels, and report what was found.
 
         Args:
-            path: folder, ``.txt`` list, or a list of these.
+            path: folder, ``.txt`` list, COCO's ``.json``, or a list of these.
             img_size: long side of an image, pixels.
             batch_size: images per batch, for rectangular training batches.
             augment: training: mosaics, warps, colours, flips as ``hyp`` says.
@@ -119,6 +121,7 @@ class LoadImagesAndLabels(Dataset):
             min_items: leave out images with fewer labels.
             prefix: text in front of messages.
             nc: class count; labels beyond it are reported and left out. None does not check.
+            names: of the classes, to which those of a ``.json`` belong by name; None takes its own in their order.
             seed: of all randomness.
             rank: of this process among several that make the same data set at the same time; -1 alone.
 
@@ -132,7 +135,8 @@ class LoadImagesAndLabels(Dataset):
         self.mosaic = augment and not self.rect
         self.seed, self.epoch, self.prefix, self._rank = seed & _SEED_MASK, 0, prefix, rank
 
-        files = list_images(path)
+        annotations = JsonLabels(path, names, self._say)
+        files = list_images(path, annotations.images_of)
         source = Path(path if isinstance(path, (str, Path)) else path[0])
         index = index_path(source)
         with self._main_first():
@@ -140,7 +144,9 @@ class LoadImagesAndLabels(Dataset):
         if nc is not None and not single_cls:
             named = zip(records, img2label_paths(files), strict=True)
             records = [replace(record, label=refuse_unknown_classes(record.label, nc, name)) for record, name in named]
+        records = annotations.relabelled(files, records)
         self._adopt(files, records, single_cls, min_items, batch_size)
+        self.label_files = PackedTexts(annotations.label_files(self.im_files))
         if augment and not any(len(labels) for labels in self.labels):
             example = self.label_files[0]
             raise DatasetError(f"{source}: not one label for training; the first was looked for at {example}")
@@ -156,6 +162,10 @@ class LoadImagesAndLabels(Dataset):
     def _speaks(self) -> bool:
         """Whether this process reports: of several only one."""
         return self._rank <= 0
+
+    def _say(self, text: str) -> None:
+        if self._speaks:
+            LOGGER.warning(f"{self.prefix}{text}")
 
     def _main_first(self) -> AbstractContextManager[None]:
         return main_first() if self._rank >= 0 else nullcontext()
@@ -179,7 +189,6 @@ class LoadImagesAndLabels(Dataset):
         usable = [usable[place] for place in order.tolist()]
         labels = [records[row].label for row in usable]
         self.im_files = PackedTexts([files[row] for row in usable])
-        self.label_files = PackedTexts(img2label_paths(self.im_files))
         self.labels = PackedRows([_as_class_zero(one.labels) if single_cls else one.labels for one in labels], width=5)
         self.segments = PackedOutlines([one.polygons for one in labels])
 

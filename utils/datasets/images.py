@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from utils.annotations.coco_file import image_paths_of, read_coco_file
+from utils.annotations.report import Report
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
 from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image
@@ -17,12 +19,16 @@ _ORIENTATION = 0x0112  # EXIF tag
 _TURNED = (5, 6, 7, 8)  # its values that swap width and height
 
 
-def list_images(source: str | Path | Sequence[str | Path]) -> list[str]:
+def list_images(
+    source: str | Path | Sequence[str | Path], images_of_json: Callable[[Path], list[str]] | None = None
+) -> list[str]:
     """Every image of a split, sorted within each source.
 
     Args:
-        source: a folder (searched at every depth), a ``.txt`` list of images, or a list of these. Lines of a list that
-            start with ``./`` are beside it; other relative lines are tried from the current folder, then beside it.
+        source: a folder (searched at every depth), a ``.txt`` list of images, COCO's ``.json`` of instances, or a list
+            of these. Lines of a list that start with ``./`` are beside it; other relative lines are tried from the
+            current folder, then beside it.
+        images_of_json: gives the images of a JSON file that has been read already; None reads it.
 
     Raises:
         DatasetError: when a source does not exist or holds no image at all.
@@ -34,8 +40,10 @@ def list_images(source: str | Path | Sequence[str | Path]) -> list[str]:
             found += sorted(_walk(entry))
         elif entry.is_file() and entry.suffix.lower() == ".txt":
             found += _read_list(entry)
+        elif entry.is_file() and entry.suffix.lower() == ".json":
+            found += images_of_json(entry) if images_of_json else image_paths_of(read_coco_file(entry, Report()))
         else:
-            raise DatasetError(f"{entry}: expected a folder of images or a .txt list of them, found neither")
+            raise DatasetError(f"{entry}: expected a folder of images, a .txt list or COCO's .json, found neither")
     if not found:
         kinds = " ".join(IMG_FORMATS)
         raise DatasetError(f"{', '.join(map(str, sources))}: no image found (suffixes looked for: {kinds})")
