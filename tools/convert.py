@@ -20,8 +20,8 @@ from engine.cli import run_command
 _FORMATS = ("coco", "voc", "labelme", "yolo")  # by hand, so that --help need not wait for torch; a test compares
 
 
-def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
+def make_parser() -> argparse.ArgumentParser:
+    """The command's flags; ``docs/converters.md`` has a row for each."""
     parser = argparse.ArgumentParser(prog="python -m tools.convert", description=__doc__.split("\n")[0])
     parser.add_argument("format", choices=_FORMATS, help="format of the source")
     parser.add_argument("source", type=Path, metavar="SRC", help="folder; for coco also a JSON file, for yolo a YAML")
@@ -39,7 +39,7 @@ def parse_opt(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--difficult", action="store_true", help="voc: keep objects marked difficult")
     parser.add_argument("--polygons", action="store_true", help="yolo: write outlines instead of their boxes")
     parser.add_argument("--exist-ok", action="store_true", help="DST may have content, which is added to")
-    return parser.parse_args(argv)
+    return parser
 
 
 def run(opt: argparse.Namespace) -> None:
@@ -74,7 +74,7 @@ def run(opt: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Convert as the command line says; returns the exit code."""
-    opt = parse_opt(argv)
+    opt = make_parser().parse_args(argv)
     return run_command(lambda: run(opt))
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import numpy as np
 import pytest
 
 from annotated_sets import draw, image_entry, instances, save_coco
-from tools.convert import _FORMATS, main
+from tools.convert import _FORMATS, main, make_parser
 from utils.annotations.formats import FORMATS
 from utils.annotations.output import opened
 from utils.datasets.config import check_dataset
 from utils.datasets.detection import LoadImagesAndLabels
+from utils.paths import PROJECT_ROOT
 from utils.yaml_io import yaml_load
 
 
@@ -266,6 +268,14 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt), opened(tmp_path / "out") as output:
         interrupted(output)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_flag_is_documented():
+    page = (PROJECT_ROOT / "docs" / "converters.md").read_text(encoding="utf-8")
+    rows = [line for line in page.split("## Flags\n")[1].splitlines() if line.startswith("| `--")]
+    documented = {flag for row in rows for flag in re.findall(r"--[a-z-]+", row.split("|")[1])}
+    flags = {name for action in make_parser()._actions for name in action.option_strings}
+    assert documented == flags - {"-h", "--help"}
 
 
 def test_command_line(converted, tmp_path):

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from annotated_sets import MASK, SIZE_WH, draw, image_entry, instances, neutral, object_entry, output, save_coco
+from utils.annotations.class_map import ClassMap
 from utils.annotations.conversion import Conversion, convert
 from utils.annotations.formats import FORMATS
 from utils.annotations.record import AnnotatedSet, Annotation, outline_area
@@ -103,6 +104,16 @@ def test_coco_keeps_numbers_crowds_areas_and_masks(tmp_path):
     assert after.imgToAnns[139][2]["segmentation"] == MASK
     assert min(after.getAnnIds()) > 0  # pycocotools takes 0 for "no match"
     assert after.getAnnIds(iscrowd=True) == [3]
+
+
+def test_numbers_of_merged_and_chosen_classes(tmp_path):
+    source = save_coco(tmp_path / "src")
+    classes = ClassMap({"dog": "living", "person": "living", "brush 刷": "刷"}, ["刷", "living", "new"], "test")
+    target = tmp_path / "out"
+    convert(Conversion(source=source, target=target, source_format="coco", target_format="coco", classes=classes))
+    coco = loaded(target / "annotations/instances_train.json")
+    assert {one["name"]: one["id"] for one in coco.cats.values()} == {"刷": 90, "living": 1, "new": 2}
+    assert [one["category_id"] for one in coco.imgToAnns[139]] == [1, 1, 1]
 
 
 def test_pycocotools_evaluates_what_is_written(tmp_path):

@@ -128,6 +128,7 @@ def test_object_of_which_something_can_be_meant(tmp_path, changes, box, words):
         ("a\0.png", "cannot be used"),
         ("\ud800.png", "cannot be used"),
         ("x" * 5000, "cannot be used"),
+        ("x" * 250 + ".png", "cannot be used"),
         ("000000000007.png", "the same file name"),
     ],
 )
@@ -143,6 +144,14 @@ def test_image_that_cannot_be_meant_is_named(tmp_path, name, words):
     assert f"{file}: image id 3: " in said
     assert words in said
     assert "secret.png" not in {path.name for path in (tmp_path / "out").rglob("*")}
+
+
+def test_images_of_a_kind_that_training_does_not_read(tmp_path):
+    file = save_coco(tmp_path, instances(images=[*instances()["images"], image_entry(3, "a.gif")]))
+    draw(tmp_path / "a.png").rename(tmp_path / "images" / "train" / "a.gif")
+    content, report = convert(Conversion(source=file, target=tmp_path / "out", source_format="coco"))
+    assert len(content.images) == 2
+    assert "a.gif: images end in bmp" in "\n".join(report.lines())
 
 
 @pytest.mark.parametrize("name", ["a.png", "图/犬 1.png", "a\\b.png", "./a.png", "at 3\u202fPM.png", "👩\u200d🌾.png"])

@@ -16,7 +16,8 @@ import numpy as np
 from utils.annotations.record import Box
 
 _LARGEST = 1e7  # px; anything beyond is no coordinate
-_LONGEST_NAME = 1000  # characters
+_LONGEST_NAME = 1000  # bytes
+LONGEST_PART = 200  # bytes between two "/": file systems take 255, and a little is added while writing
 _NO_TEXT = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's controls, surrogates, and separators of lines and paragraphs
 _NOT_IN_XML = {"\ufffe", "\uffff"}
 
@@ -44,8 +45,10 @@ def class_name(value: Any) -> str:
 
 def is_plain(text: str) -> bool:
     """Whether a text of any language is one line that every file can hold: no control characters, no half ones."""
-    categories = set(map(unicodedata.category, text))
-    return len(text) <= _LONGEST_NAME and not categories & _NO_TEXT and not set(text) & _NOT_IN_XML
+    if len(text.encode(errors="replace")) > _LONGEST_NAME:
+        return False
+    characters = set(text)
+    return not characters & _NOT_IN_XML and not _NO_TEXT & set(map(unicodedata.category, characters))
 
 
 def inside_name(value: Any) -> str:
@@ -57,9 +60,9 @@ def inside_name(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"file name is {_short(value)}, expected a text")
     text = value.replace("\\", "/")
-    if not is_plain(text):
-        raise ValueError(f"file name {_short(value)} cannot be used")
     path = PurePosixPath(text)
+    if not is_plain(text) or any(len(part.encode()) > LONGEST_PART for part in path.parts):
+        raise ValueError(f"file name {_short(value)} cannot be used")
     if path.is_absolute() or ".." in path.parts or not path.name or ":" in path.parts[0]:
         raise ValueError(f"file name {_short(value)} leads out of the folder of images")
     return str(path)

@@ -13,6 +13,7 @@ from utils.annotations.record import AnnotatedSet
 from utils.annotations.report import Report
 from utils.annotations.settings import ReadSettings, WriteSettings
 from utils.annotations.splits import divide, keep_splits
+from utils.datasets.source_files import IMG_FORMATS, suffix_of
 from utils.errors import DatasetError, OptionError, did_you_mean
 
 
@@ -81,13 +82,17 @@ def convert(conversion: Conversion) -> tuple[AnnotatedSet, Report]:
 
 
 def _with_usable_names(content: AnnotatedSet, report: Report) -> AnnotatedSet:
-    """Without images whose names would lead elsewhere or fit into no file, whatever format they come from."""
+    """Without images whose names lead elsewhere, fit into no file or are no images', whatever format they come from."""
     kept = []
     for image in content.images:
         try:
-            kept.append(replace(image, name=inside_name(image.name)))
+            name = inside_name(image.name)
+            if suffix_of(name) not in IMG_FORMATS:
+                raise ValueError(f"images end in {', '.join(IMG_FORMATS)}")
         except ValueError as error:
             report.add("images whose name cannot be used: left out", f"{image.file}: {error}")
+        else:
+            kept.append(replace(image, name=name))
     return replace(content, images=kept)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from utils.annotations.checks import LONGEST_PART
 from utils.annotations.record import AnnotatedImage
 from utils.annotations.report import Report
 
@@ -34,7 +35,8 @@ def unique_names(images: Sequence[AnnotatedImage], report: Report, flat: bool = 
 
 
 def _flat(name: str) -> str:
-    return name.replace("/", "_")
+    joined = name.replace("/", "_")
+    return joined if len(joined.encode()) <= LONGEST_PART else PurePosixPath(name).name
 
 
 def _key(path: PurePosixPath) -> str:

@@ -104,14 +104,18 @@ def opened(target: Path, images: str = "copy", exist_ok: bool = False) -> Iterat
     if home.is_dir() and any(home.iterdir()):
         yield Output(home, home, images)
         return
-    home.parent.mkdir(parents=True, exist_ok=True)
     unfinished = home.with_name(f".{home.name}.{os.getpid()}.unfinished")
-    unfinished.mkdir()
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise DatasetError(f"{target}: cannot be made ({error.strerror or error}); choose another place") from error
     try:
         yield Output(unfinished, home, images)
-        if home.is_dir():
-            home.rmdir()  # empty, as was seen above; an error if that has changed
-        unfinished.rename(home)
+        if home.is_dir():  # an empty one may be somebody's current folder, so it stays
+            for made in unfinished.iterdir():
+                made.rename(home / made.name)
+        else:
+            unfinished.rename(home)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -74,8 +74,8 @@ def _listed_stems(source: Path) -> dict[str | None, list[str]]:
 
 def _stems_of(listing: Path, known: set[str]) -> list[str]:
     """The stem in each line: all of it, or its first word where VOC's lists of one class have a mark behind it."""
-    lines = (line.strip() for line in listing.read_text(encoding="utf-8-sig", errors="replace").splitlines())
-    stems = [line if line in known else line.split()[0] for line in lines if line]
+    lines = listing.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    stems = [line if line in known else line.split()[0] for line in lines if line.strip()]
     lost = [stem for stem in stems if stem not in known]
     if lost:
         raise DatasetError(f"{listing}: names {lost[0]!r}, which has no file in Annotations")
