@@ -142,6 +142,12 @@ def test_where_images_are_looked_for(tmp_path, place, image):
     assert split_of(file) == (None if place == "labels.json" else "val")
 
 
+def test_a_yaml_of_json_is_no_set_of_label_files(file, tmp_path):
+    (tmp_path / "data.yaml").write_text(f"train: {file}\nval: {file}\nnames: [person, dog, brush]\n")
+    with pytest.raises(DatasetError, match="convert it as coco"):
+        convert(Conversion(source=tmp_path / "data.yaml", target=tmp_path / "out", source_format="yolo"))
+
+
 def test_images_that_are_nowhere(tmp_path):
     file = save_coco(tmp_path, instances(images=[image_entry(1, "gone.png")]))
     with pytest.raises(DatasetError, match=r"its images, such as gone\.png, were not found"):

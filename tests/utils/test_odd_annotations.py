@@ -101,9 +101,11 @@ def test_object_that_cannot_be_meant_is_named(tmp_path, entry, words):
         ({"segmentation": "none"}, (10, 20, 50, 60), ""),
         ({"segmentation": {"counts": "\ud800", "size": [8, 8]}}, (10, 20, 50, 60), "run-length mask needs"),
         ({"segmentation": {"counts": [1, -1], "size": [8, 8]}}, (10, 20, 50, 60), "run-length mask needs"),
+        ({"segmentation": {"counts": [63], "size": [8, 8]}}, (10, 20, 50, 60), "that fit together"),
         ({"segmentation": {"counts": [1], "size": 8}}, (10, 20, 50, 60), "run-length mask needs"),
         ({"area": float("nan")}, (10, 20, 50, 60), "areas that cannot be meant"),
         ({"area": -1}, (10, 20, 50, 60), "areas that cannot be meant"),
+        ({"area": 10**400}, (10, 20, 50, 60), "areas that cannot be meant"),
     ],
 )
 def test_object_of_which_something_can_be_meant(tmp_path, changes, box, words):

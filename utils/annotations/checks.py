@@ -110,10 +110,10 @@ def run_lengths(value: Mapping[str, Any]) -> Mapping[str, Any]:
     size, counts = value.get("size"), value.get("counts")
     is_text = isinstance(counts, str) and counts.isascii()
     is_list = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
-    is_size = isinstance(size, list) and len(size) == 2 and whole_size(*size) is not None
-    if not is_size or not (is_text or is_list):
-        raise ValueError("run-length mask needs `size` and `counts`")
-    return {"size": size, "counts": counts}
+    size_hw = whole_size(*size) if isinstance(size, list) and len(size) == 2 else None
+    if size_hw is None or not (is_text or (is_list and sum(counts) == math.prod(size_hw))):
+        raise ValueError("run-length mask needs `size` and `counts` that fit together")
+    return {"size": list(size_hw), "counts": counts}
 
 
 def whole_size(width: Any, height: Any) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ from utils.annotations.coco_file import (
 )
 from utils.annotations.image_files import in_threads, measured
 from utils.annotations.names import unique_names
-from utils.annotations.output import Output
+from utils.annotations.output import Output, with_bar
 from utils.annotations.record import AnnotatedImage, AnnotatedSet, Annotation, Category
 from utils.annotations.report import Report
 from utils.annotations.settings import ReadSettings, WriteSettings
@@ -142,7 +142,7 @@ def _annotation_entries(
     images: Sequence[AnnotatedImage], category_ids: dict[str, int | None]
 ) -> Iterator[dict[str, Any]]:
     number = 0
-    for image in images:
+    for image in with_bar(images, "annotations"):
         for one in image.annotations:
             number += 1
             left, top, right, bottom = one.box_xyxy

@@ -30,6 +30,7 @@ from utils.annotations.report import Report
 from utils.errors import DatasetError
 
 _PARTS = ("images", "annotations", "categories")
+_LARGEST_AREA = 1e14  # px²
 _PROBED = 20  # images by which the folder of images is recognised
 
 
@@ -93,6 +94,7 @@ def read_coco_file(file: Path, report: Report) -> CocoFile:
 
 def _read_categories(entries: Sequence[Any], file: Path, report: Report) -> dict[int, Category]:
     found: dict[int, Category] = {}
+    names: set[str] = set()
     for place, entry in enumerate(entries, 1):
         where = f"{file}: category {place} of the list"
         try:
@@ -104,8 +106,9 @@ def _read_categories(entries: Sequence[Any], file: Path, report: Report) -> dict
             raise DatasetError(f"{where}: {error}") from None
         if number in found:
             raise DatasetError(f"{where}: id {number} is also that of {found[number].name!r}")
-        if any(category.name == other.name for other in found.values()):
+        if category.name in names:
             report.add("categories that share their name with another: taken as one", f"{where}: {category.name}")
+        names.add(category.name)
         found[number] = category
     return found
 
@@ -207,7 +210,7 @@ def _box(values: Any, outlines: Sequence[np.ndarray]) -> Box:
 
 def _area(value: Any, where: str, report: Report) -> float | None:
     """The area written; None where it cannot be meant (it may well be beyond any coordinate)."""
-    if not isinstance(value, bool) and isinstance(value, (int, float)) and 0 <= value < float("inf"):
+    if not isinstance(value, bool) and isinstance(value, (int, float)) and 0 <= value <= _LARGEST_AREA:
         return float(value)
     report.add("areas that cannot be meant: taken from outline or box", where)
     return None

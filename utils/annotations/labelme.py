@@ -18,7 +18,7 @@ from utils.annotations.checks import class_name, cut_box, finite, inside_name, o
 from utils.annotations.image_files import in_threads, measured
 from utils.annotations.json_file import read_json
 from utils.annotations.names import unique_names
-from utils.annotations.output import Output
+from utils.annotations.output import Output, with_bar
 from utils.annotations.record import (
     SPLIT_WORDS,
     AnnotatedImage,
@@ -169,7 +169,7 @@ def write(content: AnnotatedSet, output: Output, settings: WriteSettings, report
     for split in content.splits:
         images = content.of_split(split)
         names = unique_names(images, report)
-        for image, name in zip(images, names, strict=True):
+        for image, name in with_bar(list(zip(images, names, strict=True)), "annotations"):
             path = PurePosixPath(name)
             text = json.dumps(_document(image, path.name, report), ensure_ascii=False, indent=1)
             output.put_text(f"{split}/{path.with_suffix('.json')}", text + "\n")

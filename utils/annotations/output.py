@@ -9,13 +9,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 from tqdm import tqdm
 
 from utils.errors import DatasetError
 
 IMAGE_MANNERS = ("copy", "link", "none")
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,13 @@ class Output:
             stream.write(text)
 
     def put_images(self, places: Sequence[tuple[str, Path]]) -> None:
-        """Copy or link images, with a progress bar on a terminal.
+        """Copy or link images.
 
         Args:
             places: name below the folder, and the image's present place.
         """
         if self.images != "none":
-            for name, source in tqdm(places, "images", leave=False, disable=None):
+            for name, source in with_bar(places, "images"):
                 self._put_image(name, source)
 
     def _put_image(self, name: str, source: Path) -> None:
@@ -79,6 +81,11 @@ class Output:
         if not target.parent.resolve().is_relative_to(self.folder.resolve()):
             raise DatasetError(f"{target.parent}: is a link that leads out of {self.home}; nothing is written there")
         return target
+
+
+def with_bar(items: Sequence[Item], text: str) -> Iterator[Item]:
+    """The items one by one, with a progress bar on a terminal."""
+    yield from tqdm(items, text, leave=False, disable=None)
 
 
 def _copy_or_link(source: Path, target: Path, link: bool) -> None:

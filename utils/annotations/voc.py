@@ -16,7 +16,7 @@ from xml.parsers import expat
 from utils.annotations.checks import class_name, cut_box, finite, whole_size
 from utils.annotations.image_files import in_threads, measured
 from utils.annotations.names import unique_names
-from utils.annotations.output import Output
+from utils.annotations.output import Output, with_bar
 from utils.annotations.record import SPLITS, AnnotatedImage, AnnotatedSet, Annotation, Box, categories_by_name
 from utils.annotations.report import Report
 from utils.annotations.settings import ReadSettings, WriteSettings
@@ -152,7 +152,7 @@ def _marked(node: ElementTree.Element, mark: str) -> bool:
 def write(content: AnnotatedSet, output: Output, settings: WriteSettings, report: Report) -> None:
     """Write a VOC folder."""
     names = unique_names(content.images, report, flat=True)
-    for image, name in zip(content.images, names, strict=True):
+    for image, name in with_bar(list(zip(content.images, names, strict=True)), "annotations"):
         output.put_text(f"Annotations/{Path(name).stem}.xml", _document(image, name, settings.one_based))
         for one in image.annotations:
             if one.outlines or one.mask:

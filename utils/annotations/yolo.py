@@ -14,7 +14,7 @@ import numpy as np
 from utils.annotations.checks import class_name, cut_box
 from utils.annotations.image_files import in_threads, measured
 from utils.annotations.names import unique_names
-from utils.annotations.output import Output
+from utils.annotations.output import Output, with_bar
 from utils.annotations.record import SPLITS, AnnotatedImage, AnnotatedSet, Annotation, Category
 from utils.annotations.report import Report
 from utils.annotations.settings import ReadSettings, WriteSettings
@@ -76,6 +76,8 @@ def _class_names(names: Mapping[int, str], file: Path, report: Report) -> list[s
 def _images_of(entry: str | Sequence[str], root: Path) -> Iterator[tuple[str, str]]:
     """Each image of a split with its name below the folder that the YAML names, or below the data set's."""
     for source in [entry] if isinstance(entry, str) else entry:
+        if source.lower().endswith(".json"):
+            raise DatasetError(f"{source}: its labels are no label files; convert it as coco")
         for path in list_images(source):
             folder = next((base for base in (Path(source), root) if Path(path).is_relative_to(base)), None)
             name = Path(path).relative_to(folder).as_posix() if folder else Path(path).name
@@ -109,7 +111,7 @@ def write(content: AnnotatedSet, output: Output, settings: WriteSettings, report
     for split in content.splits:
         images = content.of_split(split)
         names = unique_names(images, report)
-        for image, name in zip(images, names, strict=True):
+        for image, name in with_bar(list(zip(images, names, strict=True)), "labels"):
             lines = "".join(f"{line}\n" for line in _lines(image, numbers, settings.polygons, report))
             output.put_text(img2label_paths([f"images/{split}/{name}"])[0], lines)
         output.put_images([(f"images/{split}/{name}", image.file) for image, name in zip(images, names, strict=True)])
