@@ -82,6 +82,16 @@ def test_voc_to_a_set_that_trains(converted, voc, out, manner):
     assert (out / "images/train/a.jpg").samefile(voc / "JPEGImages/a.jpg") == (manner == "--link")
 
 
+def test_lists_name_some_images_twice_and_some_never(converted, voc, out):
+    (voc / "ImageSets/Main/train.txt").write_text("a  1\na -1\n\n")
+    code, said = converted()
+    assert code == 0
+    assert f"1 annotations that no list names: left out\n  {voc}/Annotations/b.xml" in said
+    assert [path.name for path in (out / "images/train").iterdir()] == ["a.jpg"]
+    (voc / "ImageSets/Main/train.txt").write_text("../a\n")
+    assert "train.txt: names '../a', which has no file in Annotations" in converted("--exist-ok")[1]
+
+
 def test_one_based_pixels(converted, out):
     assert converted("--one-based")[0] == 0
     row = np.loadtxt(out / "labels/train/a.txt", max_rows=1)
@@ -249,10 +259,13 @@ def test_the_source_is_no_target(voc, capsys):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
-def test_links_out_of_the_target_are_not_followed(converted, out, tmp_path):
+def test_what_is_in_the_way_is_named_and_links_out_are_not_followed(converted, out, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     out.mkdir()
+    (out / "labels").write_text("")
+    assert "is in the way of the folder" in converted("--exist-ok")[1]
+    (out / "labels").unlink()
     (out / "labels").symlink_to(elsewhere)
     code, said = converted("--exist-ok")
     assert code == 2

@@ -99,7 +99,9 @@ def _with_usable_names(content: AnnotatedSet, report: Report) -> AnnotatedSet:
 def _refuse_own_folder(content: AnnotatedSet, conversion: Conversion) -> None:
     """Nothing is written among the source's files, some of which might be replaced."""
     home = conversion.target.resolve()
+    if not home.is_dir() or not any(home.iterdir()):
+        return
     within = [conversion.source, *dict.fromkeys(image.file.parent for image in content.images)]
     inside = next((path for path in within if path.resolve().is_relative_to(home)), None)
-    if inside is not None and home.exists() and any(home.iterdir()):
+    if inside is not None:
         raise DatasetError(f"{conversion.target}: holds the source's {inside}; choose a folder of its own")

@@ -77,7 +77,10 @@ class Output:
 
     def _place(self, name: str) -> Path:
         target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise DatasetError(f"{error.filename}: is in the way of the folder {target.parent}") from error
         if not target.parent.resolve().is_relative_to(self.folder.resolve()):
             raise DatasetError(f"{target.parent}: is a link that leads out of {self.home}; nothing is written there")
         return target

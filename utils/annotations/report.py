@@ -15,7 +15,7 @@ class Report:
 
     Attributes:
         counts: how often each kind of thing happened.
-        examples: the first texts ``file: entry`` of each kind.
+        examples: of each kind the first few texts ``file: entry`` in the order of the alphabet.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -33,17 +33,17 @@ class Report:
         with self._lock:
             self.counts[kind] += count
             shown = self.examples.setdefault(kind, [])
-            if len(shown) < _SHOWN:
-                shown.append(where)
+            shown.append(where)
+            shown.sort()  # the same ones whichever thread was first
+            del shown[_SHOWN + 1 :]
 
     def lines(self) -> list[str]:
-        """One line for each kind, and below it the first entries; in the order of kinds, so runs can be compared."""
+        """One line for each kind, and below it the first entries; always in the same order."""
         found = []
         for kind in sorted(self.counts):
             found.append(f"{self.counts[kind]} {kind}")
-            shown = sorted(self.examples[kind])
-            found += [f"  {_plain(text)}" for text in shown]
-            if self.counts[kind] > len(shown) == _SHOWN:
+            found += [f"  {_plain(text)}" for text in self.examples[kind][:_SHOWN]]
+            if len(self.examples[kind]) > _SHOWN:
                 found.append("  ...")
         return found
 

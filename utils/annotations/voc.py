@@ -34,7 +34,7 @@ def read(source: Path, settings: ReadSettings, report: Report) -> AnnotatedSet:
     """
     folder = settings.image_folder or source / "JPEGImages"
     files = _images_by_stem(folder, settings)
-    listed = [(stem, split) for split, stems in _listed_stems(source).items() for stem in stems]
+    listed = [(stem, split) for split, stems in _listed_stems(source, report).items() for stem in stems]
 
     def read_one(entry: tuple[str, str | None]) -> AnnotatedImage | None:
         stem, split = entry
@@ -59,7 +59,7 @@ def _images_by_stem(folder: Path, settings: ReadSettings) -> Mapping[str, Path]:
     return {file.stem: file for file in sorted(folder.iterdir()) if file.suffix[1:].lower() in IMG_FORMATS}
 
 
-def _listed_stems(source: Path) -> dict[str | None, list[str]]:
+def _listed_stems(source: Path, report: Report) -> dict[str | None, list[str]]:
     """Image stems of each split; without any list all are of none."""
     present = sorted(file.stem for file in (source / "Annotations").glob("*.xml"))
     if not present:
@@ -69,6 +69,8 @@ def _listed_stems(source: Path) -> dict[str | None, list[str]]:
         listing = source / "ImageSets" / "Main" / f"{split}.txt"
         if listing.is_file():
             found[split] = _stems_of(listing, known)
+    for stem in sorted(known.difference(*found.values())) if found else ():
+        report.add("annotations that no list names: left out", str(source / "Annotations" / f"{stem}.xml"))
     return found or {None: present}
 
 
@@ -79,7 +81,7 @@ def _stems_of(listing: Path, known: set[str]) -> list[str]:
     lost = [stem for stem in stems if stem not in known]
     if lost:
         raise DatasetError(f"{listing}: names {lost[0]!r}, which has no file in Annotations")
-    return stems
+    return list(dict.fromkeys(stems))
 
 
 def _parse(file: Path) -> ElementTree.Element:
