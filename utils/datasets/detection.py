@@ -144,7 +144,7 @@ class LoadImagesAndLabels(Dataset):
         if nc is not None and not single_cls:
             named = zip(records, img2label_paths(files), strict=True)
             records = [replace(record, label=refuse_unknown_classes(record.label, nc, name)) for record, name in named]
-        records = annotations.relabelled(files, records)
+        records = list(map(annotations.relabelled, files, records))
         self._adopt(files, records, single_cls, min_items, batch_size)
         self.label_files = PackedTexts(annotations.label_files(self.im_files))
         if augment and not any(len(labels) for labels in self.labels):

@@ -64,6 +64,9 @@ class JsonLabels:
         content = read_coco_file(file, report)
         for line in report.lines():
             self._say(line)
+        crowds = sum(entry.get("iscrowd") in (1, True) for image in content.images for _, entry in image.entries)
+        if crowds:
+            self._say(f"{file}: {crowds} crowd regions are left out of the labels")
         return _Split(content, image_paths_of(content), class_numbers(content, names, self._say))
 
     def images_of(self, file: Path) -> list[str]:
@@ -77,26 +80,15 @@ class JsonLabels:
             for path in image_files
         ]
 
-    def relabelled(self, image_files: Sequence[str], records: Sequence[ImageRecord]) -> list[ImageRecord]:
-        """Records with the labels of the JSON instead of those of label files; others stay as they are.
-
-        Args:
-            image_files: paths.
-            records: one for each path.
-        """
-        crowds, relabelled = 0, []
-        for path, record in zip(image_files, records, strict=True):
-            if path in self._of_image and record.size_wh is not None:
-                label, ignored = _label_of(*self._of_image[path], record.size_wh)
-                record, crowds = replace(record, label=label, has_label_file=True), crowds + ignored
-            relabelled.append(record)
-        if crowds:
-            self._say(f"{crowds} crowd regions of {', '.join(map(str, self._splits))} are left out of the labels")
-        return relabelled
+    def relabelled(self, image_file: str, record: ImageRecord) -> ImageRecord:
+        """The record of an image with the labels of its JSON; that of an image of no JSON, or no use, as it is."""
+        if record.size_wh is None or image_file not in self._of_image:
+            return record
+        return replace(record, label=_label_of(*self._of_image[image_file], record.size_wh))
 
 
-def _label_of(split: _Split, image: CocoImage, size_wh: tuple[int, int]) -> tuple[LabelFile, int]:
-    """The labels of an image, and its number of crowd regions."""
+def _label_of(split: _Split, image: CocoImage, size_wh: tuple[int, int]) -> LabelFile:
+    """The labels of an image."""
     report = Report()
     objects = annotations_of(image, split.content.names, size_wh, report)
     if image.declared_wh not in (None, size_wh):
@@ -111,7 +103,7 @@ def _label_of(split: _Split, image: CocoImage, size_wh: tuple[int, int]) -> tupl
     outlines = (np.zeros((0, 2), np.float32),) * len(labels)
     faults = tuple(f"{where} ({kind})" for kind, examples in sorted(report.examples.items()) for where in examples)
     places = np.arange(1, len(labels) + 1, dtype=np.int32)
-    return LabelFile(labels, outlines, places, faults), len(objects) - len(single)
+    return LabelFile(labels, outlines, places, faults)
 
 
 @dataclass(frozen=True)
