@@ -239,7 +239,7 @@ def test_what_is_there_stays_unless_allowed(converted, voc, out):
     (out / "notes.txt").write_text("mine")
     code, said = converted()
     assert code == 2
-    assert "not an empty folder" in said
+    assert "is there already and not empty" in said
     assert (out / "labels/train/a.txt").read_text() == "old"
     assert converted("--exist-ok")[0] == 0
     assert (out / "labels/train/a.txt").read_text() != "old"

@@ -219,3 +219,22 @@ def test_images_that_would_share_a_label_file(tmp_path):
         assert sum(report.counts.values()) == 2
         found = FORMATS[target_format].read(target, ReadSettings(), Report())
         assert sorted(image.annotations[0].box_xyxy[0] for image in found.images) == pytest.approx([0, 1, 2, 3])
+
+
+def test_one_name_in_two_splits_divided_anew(tmp_path):
+    """Both images keep their own labels, also where they come to lie in one folder."""
+    source, sides = tmp_path / "src", {"train": (100, 80), "val": (80, 100)}
+    for split, size_wh in sides.items():
+        draw(source / "images" / split / "a.png", size_wh)
+        label = source / "labels" / split / "a.txt"
+        label.parent.mkdir(parents=True)
+        label.write_text("0 0.5 0.5 0.1 0.1\n" if split == "train" else "1 0.5 0.5 0.2 0.2\n")
+    (source / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [wide, high]\n")
+    target = tmp_path / "out"
+    _, report = convert(Conversion(source=source, target=target, source_format="yolo", shares=(1.0, 0.0)))
+    assert len(report.counts) == 1
+    found = FORMATS["yolo"].read(target, ReadSettings(), Report())
+    assert {image.annotations[0].category: image.size_wh for image in found.images} == {
+        "wide": sides["train"],
+        "high": sides["val"],
+    }

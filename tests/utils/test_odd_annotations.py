@@ -198,7 +198,7 @@ def test_two_files_of_one_split_and_numbers_that_meet(tmp_path):
     assert all(image.image_id is None for image in content.images)  # both files number theirs alike
     assert "category 1, cat" in "\n".join(report.lines())
     save_coco(tmp_path, split="train2")
-    with pytest.raises(DatasetError, match="2 files about one split"):
+    with pytest.raises(DatasetError, match=r"2 files are about one split \(train\), such as instances_train\.json and"):
         convert(Conversion(source=tmp_path, target=tmp_path / "out2", source_format="coco"))
 
 

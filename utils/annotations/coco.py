@@ -62,8 +62,9 @@ def _files_of(source: Path) -> list[Path]:
     splits = [split_of(file) for file in files]
     for split, count in Counter(splits).items():
         if count > 1:
-            alike = ", ".join(str(file) for file, own in zip(files, splits, strict=True) if own == split)
-            raise DatasetError(f"{alike}: {count} files about one split ({split or 'none named'}); name one of them")
+            first, second, *_ = (file for file, own in zip(files, splits, strict=True) if own == split)
+            about = f"{count} files are about one split ({split or 'none named'})"
+            raise DatasetError(f"{source}: {about}, such as {first.name} and {second.name}; give one file as SRC")
     return files
 
 

@@ -136,7 +136,7 @@ def refuse_taken(target: Path, exist_ok: bool) -> None:
     Raises:
         DatasetError: naming the folder.
     """
-    if target.exists() and (not target.is_dir() or (any(target.iterdir()) and not exist_ok)):
-        raise DatasetError(
-            f"{target}: is there already and not an empty folder; choose another, remove it, or give --exist-ok"
-        )
+    if target.exists() and not target.is_dir():
+        raise DatasetError(f"{target}: is a file; expected a new or empty folder")
+    if target.exists() and any(target.iterdir()) and not exist_ok:
+        raise DatasetError(f"{target}: is there already and not empty; choose another, remove it, or give --exist-ok")
