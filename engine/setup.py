@@ -265,6 +265,7 @@ def build_loaders(
         shuffle=not options.rect,
         seed=options.seed,
         nc=data["nc"],
+        names=data["names"],
         rank=rank(),
         image_weights=options.image_weights,
         quad=options.quad,
@@ -282,6 +283,7 @@ def build_loaders(
         workers=options.workers,
         prefix="val: ",
         nc=data["nc"],
+        names=data["names"],
         rank=rank(),
         repeat=False,
     )

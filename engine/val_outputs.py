@@ -54,17 +54,20 @@ class CocoJson:
 
     Args:
         category_ids: COCO's number for each class index; the index itself when omitted.
+        image_ids: the number of each image's path; by the file's name when omitted.
     """
 
-    def __init__(self, category_ids: Sequence[int] | None = None) -> None:
-        self.category_ids = category_ids
+    def __init__(
+        self, category_ids: Sequence[int] | None = None, image_ids: Mapping[str, int | str] | None = None
+    ) -> None:
+        self.category_ids, self._image_ids_of = category_ids, image_ids or {}
         self.rows: list[dict[str, Any]] = []
         self.image_ids: list[int | str] = []
 
     def __call__(self, batch: EvaluatedBatch) -> None:
         """Add the detections of a batch."""
         for path, found in zip(batch.paths, batch.native, strict=True):
-            image_id = coco_image_id(Path(path).stem)
+            image_id = self._image_ids_of.get(path, coco_image_id(Path(path).stem))
             self.image_ids.append(image_id)
             self.rows += coco_rows(image_id, found.numpy(force=True), self.category_ids)
 

@@ -24,6 +24,7 @@ from utils.charts import STUDY_SIZES, plot_study
 from utils.coco_eval import coco_figures_of_files
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
+from utils.datasets.json_labels import json_numbers
 from utils.devices import select_device
 from utils.dist import world_size
 from utils.errors import ConfigError, DatasetError, OptionError
@@ -224,8 +225,13 @@ def _check_classes(options: ValOptions, model: DetectMultiBackend, data: Mapping
         )
 
 
+def _split(options: ValOptions) -> str:
+    """The part of the data set that is looked at."""
+    return options.task if options.task in ("train", "test") else "val"
+
+
 def _loader(options: ValOptions, model: nn.Module, data: Mapping[str, Any]) -> Any:
-    split = options.task if options.task in ("train", "test") else "val"
+    split = _split(options)
     if not data.get(split):
         raise DatasetError(f"--task {options.task}: {options.data} has no `{split}` entry")
     stride = grid_size(model.stride)
@@ -241,6 +247,7 @@ def _loader(options: ValOptions, model: nn.Module, data: Mapping[str, Any]) -> A
         workers=options.workers,
         prefix=f"{split}: ",
         nc=data["nc"],
+        names=data["names"],
     )
     return loader
 
@@ -277,11 +284,17 @@ class _Outputs:
         coco = is_coco(data)
         self.folder = folder
         self.weights = Path(str(options.weights[0])).stem if options.weights else "model"
-        self.annotations = Path(data.get("path") or "") / "annotations" / "instances_val2017.json"
+        named = data.get(_split(options))
+        own_json = isinstance(named, str) and named.lower().endswith(".json")
+        usual = Path(data.get("path") or "") / "annotations" / "instances_val2017.json"
+        self.annotations = Path(named) if own_json else usual
         self.plots = EvalPlots(folder, names) if plots and unasked else None
         implied = unasked and (coco or Path(str(options.data)).name == "coco.yaml")
         wants_json = options.save_json or implied
         self.json = CocoJson(COCO_CATEGORY_IDS if coco else None) if wants_json else None
+        if wants_json and own_json:
+            numbers = json_numbers(self.annotations, data["names"])
+            self.json = CocoJson(numbers.category_ids, numbers.image_ids)
         self.observers: list[Callable] = [observer for observer in (self.plots, self.json) if observer is not None]
         if options.save_conf and not (options.save_txt or options.save_hybrid):
             LOGGER.warning("--save-conf changes nothing without --save-txt")

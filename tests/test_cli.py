@@ -102,6 +102,7 @@ def test_flags_and_defaults_are_frozen(options, frozen):
         (["benchmark.py", "attention"], "--max-gflops"),
         (["benchmark.py", "tiling"], "--overlap"),
         (["ablate.py"], "--variants"),
+        (["tools/convert.py"], "--one-based"),
     ],
 )
 def test_help_does_not_wait_for_torch(words, flag):

@@ -84,12 +84,13 @@ def create_dataloader(
     seed: int = 0,
     *,
     nc: int | None = None,
+    names: Mapping[int, str] | None = None,
     repeat: bool = True,
 ) -> tuple[EpochLoader, LoadImagesAndLabels]:
     """Make the loader of one split and its data set.
 
     Args:
-        path: folder, ``.txt`` list, or a list of these.
+        path: folder, ``.txt`` list, COCO's ``.json``, or a list of these.
         imgsz: long side of an image, pixels.
         batch_size: images per batch (per rank), at most the data set.
         stride: sides of rectangular batches are multiples of it.
@@ -110,6 +111,7 @@ def create_dataloader(
         shuffle: a new order each epoch.
         seed: of order and augmentation, the same in every rank.
         nc: class count; labels beyond it are reported and left out. None does not check.
+        names: of the classes, to which those of a ``.json`` belong.
         repeat: with several ranks each gets equally many images (rectangular: batches), the first ones again where
             they do not divide. False gives every batch to one rank, as validation needs it: rank r gets the batches
             r, r + ranks, ... of a single process, maybe one fewer than others, or none.
@@ -127,7 +129,7 @@ def create_dataloader(
         _warn(prefix, rect, shuffle, image_weights)
     dataset = LoadImagesAndLabels(
         path, imgsz, batch_size, augment, hyp, rect, image_weights, cache, single_cls, int(stride), pad,
-        prefix=prefix, nc=nc, seed=seed, rank=rank,
+        prefix=prefix, nc=nc, names=names, seed=seed, rank=rank,
     )  # fmt: skip
     largest = min(batch_size, len(dataset))
     batches = EpochBatches(

@@ -2,7 +2,8 @@
 
 ``path`` is the data set's folder. A relative one is looked for below the current folder, below the YAML's own folder,
 below the project, and below a ``datasets`` folder beside the project, in this order. ``train``, ``val`` and ``test``
-are below it. Nothing is downloaded; ``drawn_by: shapes`` marks the one set that the project draws itself.
+are below it: folders, lists of images, or COCO's JSON. Nothing is downloaded; ``drawn_by: shapes`` marks the one set
+that the project draws itself.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ def _read_names(names: Any, nc: Any, origin: str) -> dict[int, str]:
 def _as_entries(value: Any, split: str, origin: str) -> list[str]:
     entries = value if isinstance(value, (list, tuple)) else [] if value is None else [value]
     if not all(isinstance(entry, (str, Path)) and str(entry) for entry in entries):
-        raise DatasetError(f"{origin}: `{split}:` must be a folder, a .txt list, or a list of these, found {value!r}")
+        kinds = "a folder, a .txt list, COCO's .json, or a list of these"
+        raise DatasetError(f"{origin}: `{split}:` must be {kinds}, found {value!r}")
     return [str(entry) for entry in entries]
 
 

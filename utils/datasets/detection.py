@@ -19,6 +19,7 @@ from utils.datasets.cache import SUFFIX, index_path, scan_images
 from utils.datasets.columns import Column, PackedImages, PackedTexts
 from utils.datasets.images import iter_images
 from utils.datasets.items import Item, ItemKey, QuadKey, collate
+from utils.datasets.json_labels import JsonLabels
 from utils.datasets.label_index import LabelIndex
 from utils.datasets.label_view import LabelView
 from utils.datasets.mosaic import Tile, compose_mosaic
@@ -101,13 +102,14 @@ class LoadImagesAndLabels(Dataset):
         prefix: str = "",
         *,
         nc: int | None = None,
+        names: Mapping[int, str] | None = None,
         seed: int = 0,
         rank: int = -1,
     ):
         """Find the images, check them and their labels, and report what was found.
 
         Args:
-            path: folder, ``.txt`` list, or a list of these.
+            path: folder, ``.txt`` list, COCO's ``.json``, or a list of these.
             img_size: long side of an image, pixels.
             batch_size: images per batch, for rectangular training batches.
             augment: training: mosaics, warps, colours, flips as ``hyp`` says.
@@ -121,6 +123,7 @@ class LoadImagesAndLabels(Dataset):
             min_items: leave out images with fewer labels.
             prefix: text in front of messages.
             nc: class count; labels beyond it are reported and left out. None does not check.
+            names: of the classes, to which those of a ``.json`` belong by name; None takes its own in their order.
             seed: of all randomness.
             rank: of this process among several that make the same data set at the same time; -1 alone.
 
@@ -134,12 +137,15 @@ class LoadImagesAndLabels(Dataset):
         self.mosaic = augment and not self.rect
         self.seed, self.epoch, self.prefix, self._rank = seed & _SEED_MASK, 0, prefix, rank
 
-        image_files = PackedTexts(iter_images(path))
+        annotations = JsonLabels(path, names, self._say)
+        image_files = PackedTexts(iter_images(path, annotations.images_of))
         source = Path(path if isinstance(path, (str, Path)) else path[0])
         index_file = index_path(source)
         with self._main_first():
-            index = scan_images(image_files, index_file, prefix, quiet=not self._speaks)
+            index = annotations.relabelled(scan_images(image_files, index_file, prefix, quiet=not self._speaks))
         objects = self._adopt(index, LabelView(index, nc, single_cls), min_items, batch_size)
+        if annotations.files:
+            self.label_files = PackedTexts(annotations.label_files(self.im_files))
         if augment and not objects:
             example = self.label_files[0]
             raise DatasetError(f"{source}: not one label for training; the first was looked for at {example}")
@@ -155,6 +161,10 @@ class LoadImagesAndLabels(Dataset):
     def _speaks(self) -> bool:
         """Whether this process reports: of several only one."""
         return self._rank <= 0
+
+    def _say(self, text: str) -> None:
+        if self._speaks:
+            LOGGER.warning(f"{self.prefix}{text}")
 
     def _main_first(self) -> AbstractContextManager[None]:
         return main_first() if self._rank >= 0 else nullcontext()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
 
+from utils.annotations.coco_file import image_paths_of, read_coco_file
+from utils.annotations.report import Report
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
 from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image
@@ -26,12 +28,16 @@ def list_images(source: str | Path | Sequence[str | Path]) -> list[str]:
     return list(iter_images(source))
 
 
-def iter_images(source: str | Path | Sequence[str | Path]) -> Iterator[str]:
+def iter_images(
+    source: str | Path | Sequence[str | Path], images_of_json: Callable[[Path], list[str]] | None = None
+) -> Iterator[str]:
     """Every image of a split, sorted within each source; of a folder no more than one level is in memory at a time.
 
     Args:
-        source: a folder (searched at every depth), a ``.txt`` list of images, or a list of these. Lines of a list that
-            start with ``./`` are beside it; other relative lines are tried from the current folder, then beside it.
+        source: a folder (searched at every depth), a ``.txt`` list of images, COCO's ``.json`` of instances, or a list
+            of these. Lines of a list that start with ``./`` are beside it; other relative lines are tried from the
+            current folder, then beside it.
+        images_of_json: gives the images of a JSON file that has been read already; None reads it.
 
     Raises:
         DatasetError: when a source does not exist, or at the end, when there was no image at all.
@@ -43,8 +49,10 @@ def iter_images(source: str | Path | Sequence[str | Path]) -> Iterator[str]:
             images = _walk(entry)
         elif entry.is_file() and entry.suffix.lower() == ".txt":
             images = _read_list(entry)
+        elif entry.is_file() and entry.suffix.lower() == ".json":
+            images = images_of_json(entry) if images_of_json else image_paths_of(read_coco_file(entry, Report()))
         else:
-            raise DatasetError(f"{entry}: expected a folder of images or a .txt list of them, found neither")
+            raise DatasetError(f"{entry}: expected a folder of images, a .txt list or COCO's .json, found neither")
         for image in images:
             found = True
             yield image

@@ -1,0 +1,65 @@
+"""The pictures that annotations belong to: are they there, and how large are they."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from utils.annotations.report import Report
+from utils.datasets.images import check_image
+from utils.errors import DatasetError
+
+_READERS = 8  # threads; most of the time is spent waiting for the disk
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+
+def measured(
+    file: Path, declared_wh: tuple[int, int] | None, where: str, report: Report, *, required: bool
+) -> tuple[int, int] | None:
+    """The size of an image; its file counts more than what an annotation declares.
+
+    Args:
+        file: of the image.
+        declared_wh: width and height by the annotation, px; None where it says nothing.
+        where: the annotation, for the report.
+        report: gets what was found wrong.
+        required: whether the image is useless without its file.
+
+    Returns:
+        Width and height, px, upright; None when the image is to be left out.
+    """
+    if not file.is_file():
+        if declared_wh is not None and not required:
+            return declared_wh
+        report.add("images whose file is missing: left out", f"{where}: {file} is not there")
+        return None
+    try:
+        size_wh = check_image(file)
+    except DatasetError as error:
+        report.add("images that cannot be read: left out", f"{where}: {error}")
+        return None
+    if declared_wh is not None and declared_wh != size_wh:
+        declared, found = ("x".join(map(str, size)) for size in (declared_wh, size_wh))
+        report.add(
+            "images of another size than their annotation says: the file's counts, look at their boxes",
+            f"{where}: declared {declared} px, {file} is {found} px upright",
+        )
+    return size_wh
+
+
+def in_threads(function: Callable[[Given], Made], items: Sequence[Given], text: str) -> Iterable[Made]:
+    """Results in the order of the items, with a progress bar on a terminal.
+
+    Args:
+        function: may wait for the disk; called from several threads.
+        items: what to call it with.
+        text: beside the bar.
+    """
+    with ThreadPool(_READERS) as pool:
+        yield from tqdm(pool.imap(function, items, chunksize=16), text, len(items), leave=False, disable=None)
