@@ -52,7 +52,7 @@ def test_labels_are_those_of_the_converted_set(file, tmp_path, heard):
     assert set(direct.label_files) == {str(file)}
     assert "1 crowd regions" in heard.text
     again = LoadImagesAndLabels(named["train"], 64, names={0: "brush 刷", 1: "person", 2: "dog"})  # from the index
-    assert (file.parent / "instances_train.json.index.npz").is_file()
+    assert (file.parent / "instances_train.json.label-index").is_file()
     assert labels_of(again)["000000000007.png"][0, 0] == 0
 
 
