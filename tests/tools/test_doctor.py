@@ -129,6 +129,15 @@ def test_faults_of_the_whole_set(tmp_path, change, expected):
     assert found.findings.harmful == (KINDS[expected].level == ERROR)
 
 
+@pytest.mark.parametrize("pixels", [True, False])
+def test_a_val_folder_within_the_training_images(tmp_path, pixels):
+    make_clean_dataset(tmp_path)
+    write_yaml(tmp_path, train="images")
+    found = diagnose(tmp_path / "data.yaml", SIZE, pixels, quiet=True)
+    assert found.findings.counts == {"split-overlap": 2}
+    assert "train has it, too: this very file" in found.findings.of("split-overlap")[0].text
+
+
 def write_yaml(root, **entries):
     content = {"path": str(root), "train": "images/train", "val": "images/val", "names": ["cat", "dog"], **entries}
     yaml_save(root / "data.yaml", content)
@@ -228,6 +237,7 @@ def test_a_corrected_copy_loads_and_the_original_stays(sick, tmp_path, link):
         ("-1 0.5 0.5 1.002 0.4", "-1 0.5 0.5 1.002 0.4"),
         ("0 1.009 0.5 0.01 0.4", None),
         ("0 0.5 0.5 0.2 0", None),
+        ("0 0.5 0.5 1e-300 0.2", None),  # nothing is left of it in float32
         ("0 0.1 0.5 0.5 0.5 0.9 0.5", None),
     ],
 )

@@ -105,10 +105,7 @@ def _take_up(found: Diagnosis, split: Split, file: str, label_file: str, seen: _
     label, size_wh = seen.check.label, seen.picture.size_wh
     found.findings.add((*seen.picture.findings, *seen.check.findings))
     shared = found.pairs.add(split.name, file, label_file, seen.has_label)
-    copied = None
-    if seen.picture.digest:
-        copied = found.copies.add(split.name, file, seen.picture.digest, hash(label.labels.tobytes()))
-    found.findings.add(filter(None, (shared, copied)))
+    found.findings.add([shared] if shared else [])
     if size_wh is None:
         found.unusable.add(file)
         return
@@ -117,6 +114,9 @@ def _take_up(found: Diagnosis, split: Split, file: str, label_file: str, seen: _
     found.balance.add(split.name, label.labels[:, 0])
     found.balance.unknown.update(seen.check.unknown)
     found.findings.add(found.sizes.add(split.name, label_file, label, size_wh))
+    same = seen.picture.digest or os.path.abspath(file).encode(errors="surrogateescape")  # noqa: PTH100 - keeps links
+    copied = found.copies.add(split.name, file, same, hash(label.labels.tobytes()))
+    found.findings.add([copied] if copied else [])
 
 
 def _sum_up(found: Diagnosis, split: Split) -> None:

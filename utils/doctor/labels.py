@@ -90,7 +90,7 @@ def _kind_of(line: str, nc: int) -> str:
 
 def _odd_boxes(file: str, label: LabelFile, split: str) -> Iterator[Finding]:
     """Boxes without area, beyond the image or with two classes, and polygons without area."""
-    boxes = label.labels[:, 1:].astype(np.float64)  # (N, 4) x, y, w, h
+    boxes = label.labels[:, 1:]  # (N, 4) x, y, w, h
     flat = (boxes[:, 2:] <= 0).any(axis=1)
     for row in np.flatnonzero(flat):
         width, height = boxes[row, 2:]
@@ -116,6 +116,7 @@ def overhang(boxes: np.ndarray) -> np.ndarray:
     Returns:
         (N,) largest of the four sides' shares of the image; not above 0 for a box that is inside.
     """
+    boxes = boxes.astype(np.float64)
     half = boxes[:, 2:] / 2
     return np.maximum(half - boxes[:, :2], boxes[:, :2] + half - 1).max(axis=1)
 
