@@ -303,6 +303,7 @@ def test_exit_codes_and_json(sick, tmp_path, capsys):
     assert written["splits"]["val"] == {
         "entries": [str(root / "images" / "val")], "same_as": None, "images": 7, "usable": 7, "objects": 7,
     }  # fmt: skip
+    assert written["classes"][3] == {"number": 3, "name": "fish", "objects": {"train": 1, "val": 0, "test": 0}}
     assert main([str(make_clean_dataset(tmp_path / "clean")), "--quick", "--img", str(SIZE)]) == 0
     assert "no findings: this data set is ready for training" in capsys.readouterr().out
     assert main([str(tmp_path / "nowhere.yaml")]) == 2
