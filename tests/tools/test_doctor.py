@@ -35,7 +35,9 @@ OF_THE_SET = {
     "split-same",
     "test-missing",
 }
-KIND_NAMES = [name for name in KINDS if name not in OF_THE_SET | {"classes-from-one"}]
+KIND_NAMES = [
+    name for name in KINDS if name not in OF_THE_SET | {"classes-from-one", "annotation", "annotations-unusable"}
+]
 SIZE = 64
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -129,6 +131,15 @@ def test_faults_of_the_whole_set(tmp_path, change, expected):
     assert found.findings.harmful == (KINDS[expected].level == ERROR)
 
 
+@pytest.mark.parametrize("pixels", [True, False])
+def test_a_val_folder_within_the_training_images(tmp_path, pixels):
+    make_clean_dataset(tmp_path)
+    write_yaml(tmp_path, train="images")
+    found = diagnose(tmp_path / "data.yaml", SIZE, pixels, quiet=True)
+    assert found.findings.counts == {"split-overlap": 2}
+    assert "train has it, too: this very file" in found.findings.of("split-overlap")[0].text
+
+
 def write_yaml(root, **entries):
     content = {"path": str(root), "train": "images/train", "val": "images/val", "names": ["cat", "dog"], **entries}
     yaml_save(root / "data.yaml", content)
@@ -167,6 +178,32 @@ def test_findings_beyond_the_limit_are_counted(monkeypatch):
     assert findings.counts == {"label-range": 5}
     assert [finding.text for finding in findings.of("label-range")] == ["0", "1"]
     assert findings.total(ERROR) == 5
+
+
+def test_labels_in_cocos_json_are_looked_at(tmp_path):
+    write_yaml(tmp_path, train="train.json", val="train.json")
+    rng = np.random.default_rng(4)
+    images = [save_pair(tmp_path, "train", f"{number}.png", rng, None) for number in range(10)]
+    boxes = [[8.0, 8.0, 20.0, 20.0], [30.0, 20.0, 4.0, 4.0], [30.0, 20.0, 4.0, 4.0]]
+    sides = {"width": 64, "height": 48}
+    content = {
+        "images": [{"id": number, "file_name": file.name, **sides} for number, file in enumerate(images)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [
+            {"id": 3 * image + place, "image_id": image, "category_id": 1 + (place > 0), "bbox": box, "iscrowd": 0}
+            for image in range(10)
+            for place, box in enumerate(boxes[: 3 if image == 0 else 2])
+        ],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    found = diagnose(tmp_path / "data.yaml", SIZE, quiet=True)
+    assert found.findings.counts == {"split-same": 1, "annotation": 1, "objects-tiny": 10}
+    assert found.findings.of("objects-tiny")[0].file == str(images[0])
+    np.testing.assert_array_equal(found.balance.counts["train"], [10, 10])
+    with pytest.raises(DatasetError, match=r"tools\.convert coco"):
+        write_corrected(found, tmp_path / "fixed", quiet=True)
+    write_yaml(tmp_path, train="train.json", val="train.json", names=["cat"])
+    assert diagnose(tmp_path / "data.yaml", SIZE, quiet=True).findings.counts["annotations-unusable"] == 1
 
 
 # -- corrected copies ----------------------------------------------------------------------------------------------
@@ -228,6 +265,7 @@ def test_a_corrected_copy_loads_and_the_original_stays(sick, tmp_path, link):
         ("-1 0.5 0.5 1.002 0.4", "-1 0.5 0.5 1.002 0.4"),
         ("0 1.009 0.5 0.01 0.4", None),
         ("0 0.5 0.5 0.2 0", None),
+        ("0 0.5 0.5 1e-300 0.2", None),  # nothing is left of it in float32
         ("0 0.1 0.5 0.5 0.5 0.9 0.5", None),
     ],
 )
@@ -293,6 +331,7 @@ def test_exit_codes_and_json(sick, tmp_path, capsys):
     assert written["splits"]["val"] == {
         "entries": [str(root / "images" / "val")], "same_as": None, "images": 7, "usable": 7, "objects": 7,
     }  # fmt: skip
+    assert written["classes"][3] == {"number": 3, "name": "fish", "objects": {"train": 1, "val": 0, "test": 0}}
     assert main([str(make_clean_dataset(tmp_path / "clean")), "--quick", "--img", str(SIZE)]) == 0
     assert "no findings: this data set is ready for training" in capsys.readouterr().out
     assert main([str(tmp_path / "nowhere.yaml")]) == 2

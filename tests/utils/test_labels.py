@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from utils.datasets.cache import read_record
 from utils.datasets.images import check_image, exif_size, img2label_paths, list_images
 from utils.datasets.labels import parse_labels, read_label_file, refuse_unknown_classes
 from utils.errors import DatasetError
@@ -107,16 +106,16 @@ def test_faults_are_in_the_order_of_the_lines():
 
 
 def test_pipes_sockets_and_devices_are_faults_that_nobody_waits_for(tmp_path):
-    images = [str(save(tmp_path / "images" / "a.png")), str(tmp_path / "images" / "b.png"), "/dev/zero"]
-    (tmp_path / "labels").mkdir()
-    os.mkfifo(tmp_path / "labels" / "a.txt")
-    os.mkfifo(images[1])
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for file in (labels / "a.txt", tmp_path / "a.png"):
+        os.mkfifo(file)
     with ThreadPool(1) as pool:  # a timeout ends the wait, where a reader would hang
-        first, second, third = pool.map_async(read_record, images).get(timeout=30)
-    assert first.size_wh == (32, 24)
-    assert first.label.faults == (f"{tmp_path}/labels/a.txt:1: cannot be read (is a named pipe)",)
-    assert second.fault == f"{images[1]}: is a named pipe, expected a picture's file"
-    assert third.fault == "/dev/zero: is a device, expected a picture's file"
+        label = pool.apply_async(read_label_file, [labels / "a.txt"]).get(timeout=30)
+        assert label.faults == (f"{labels}/a.txt:1: cannot be read (is a named pipe)",)
+        for file, kind in ((tmp_path / "a.png", "a named pipe"), ("/dev/zero", "a device")):
+            with pytest.raises(DatasetError, match=f"^{file}: is {kind}, expected a picture's file$"):
+                pool.apply_async(check_image, [file]).get(timeout=30)
 
 
 def test_undecodable_bytes_are_a_fault(tmp_path):

@@ -95,10 +95,10 @@ class JsonLabels:
             return index
         with IndexWriter(BytesIO) as writer:
             pairs = zip(index.image_files, index, strict=True)
-            writer.append(index.image_files, [self._relabelled(file, record) for file, record in pairs])
+            writer.append(index.image_files, [self.relabelled_record(file, record) for file, record in pairs])
             return writer.in_memory()
 
-    def _relabelled(self, image_file: str, record: ImageRecord) -> ImageRecord:
+    def relabelled_record(self, image_file: str, record: ImageRecord) -> ImageRecord:
         """The record of an image with the labels of its JSON; that of an image of no JSON, or no use, as it is."""
         if record.size_wh is None or image_file not in self._of_image:
             return record

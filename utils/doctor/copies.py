@@ -35,7 +35,7 @@ class Copies:
         Args:
             split: train, val or test.
             file: its path.
-            digest: of its pixels.
+            digest: of its pixels, or where these are not known anything that the same file has every time.
             labels: a number that is equal for equal labels.
         """
         place = _Place(split, file, labels)
@@ -51,8 +51,8 @@ class Copies:
                 self.to_drop.add((split, file))
             text = f"is the picture of {(twin or within[0]).file}, with {'the same' if twin else 'other'} labels"
             return Finding("image-copy", text, file, 0, split)
-        # training images come first and can spare it: what is measured on stays as it is
-        self.to_drop.update((other.split, other.file) for other in before)
+        # training images can spare it: what is measured on stays as it is
+        self.to_drop.update((other.split, other.file) for other in before if other.split == "train")
         first = before[0]
         same = "this very file" if first.file == file else f"the same picture as {first.file}"
         return Finding("split-overlap", f"{first.split} has it, too: {same}", file, 0, split)

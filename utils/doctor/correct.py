@@ -82,7 +82,12 @@ def _require_outside(root: Path, found: Diagnosis) -> None:
 
 
 def _require_images(root: Path, found: Diagnosis) -> None:
-    """Refuse a copy that could not be trained on."""
+    """Refuse a copy that could not be trained on, or whose labels are in no label files."""
+    for entry in (entry for split in found.splits.values() for entry in split.entries):
+        if entry.lower().endswith(".json"):
+            raise DatasetError(
+                f"--fix {root}: {entry} holds the labels; python -m tools.convert coco makes label files"
+            )
     for name in ("train", "val"):
         split = found.splits.get(name)
         if split is None or not (split.same_as or split.usable):
@@ -217,13 +222,15 @@ def _separated(line: str) -> list[str]:
 
 def _cut_box(box: np.ndarray) -> np.ndarray:
     """The part of a box x y w h that is inside the image; one that overhangs by rounding only stays as it is."""
-    if overhang(box[None])[0] <= BORDER and (box >= 0).all() and (box <= 1).all():
+    as_kept = box[None].astype(np.float32)
+    if overhang(as_kept)[0] <= BORDER and (box >= 0).all() and (box <= 1).all():
         return box
     low, high = (box[:2] - box[2:] / 2).clip(0, 1), (box[:2] + box[2:] / 2).clip(0, 1)
     return np.concatenate([(low + high) / 2, high - low])
 
 
 def _has_no_area(coordinates: np.ndarray) -> bool:
+    coordinates = coordinates.astype(np.float32)  # as labels are kept
     if len(coordinates) == 4:
         return bool((coordinates[2:] <= 0).any())
     points = coordinates.reshape(-1, 2)

@@ -11,15 +11,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.datasets.images import img2label_paths
+from utils.datasets.json_labels import JsonLabels
+from utils.datasets.label_index import ImageRecord
+from utils.datasets.labels import LabelFile
 from utils.doctor.balance import Balance
 from utils.doctor.copies import Copies
 from utils.doctor.findings import Finding, Findings
-from utils.doctor.labels import LabelCheck, check_label_file
+from utils.doctor.labels import LabelCheck, check_annotations, check_label_file
 from utils.doctor.pairs import Pairs
 from utils.doctor.paths import Location, Split, find_splits, locate
 from utils.doctor.pictures import Picture, check_picture
 from utils.doctor.sizes import Sizes
+from utils.errors import DatasetError
 
+_JSON = ".json"
 _READERS = 8  # threads; most of the time goes into reading and decoding, which do not hold each other up
 
 
@@ -83,8 +88,15 @@ def diagnose(data: str | Path, imgsz: int = 640, pixels: bool = True, quiet: boo
 def _go_through(found: Diagnosis, split: Split, pixels: bool, quiet: bool) -> None:
     """Look at each image of a split."""
     found.pairs.add_sources(split.entries)
-    label_files = img2label_paths(split.files)
-    look = partial(_look, nc=len(found.balance.names), split=split.name, pixels=pixels)
+    notes: list[str] = []
+    try:
+        annotations = JsonLabels(split.entries, found.balance.names, notes.append)
+    except DatasetError as error:
+        found.findings.add([Finding("annotations-unusable", str(error), split=split.name)])
+        return
+    found.findings.add(Finding("annotation", note, split=split.name) for note in notes)
+    label_files = annotations.label_files(split.files)
+    look = partial(_look, nc=len(found.balance.names), split=split.name, pixels=pixels, annotations=annotations)
     with ThreadPool(_READERS) as pool:
         seen = pool.imap(look, zip(split.files, label_files, strict=True), chunksize=8)
         bar = tqdm(seen, f"{split.name}: looking", len(split.files), leave=False, disable=quiet or None)
@@ -92,10 +104,13 @@ def _go_through(found: Diagnosis, split: Split, pixels: bool, quiet: bool) -> No
             _take_up(found, split, file, label_file, one)
 
 
-def _look(files: tuple[str, str], nc: int, split: str, pixels: bool) -> _Seen:
+def _look(files: tuple[str, str], nc: int, split: str, pixels: bool, annotations: JsonLabels) -> _Seen:
     """The part that threads do: all reading, nothing that they share."""
     file, label_file = files
     picture = check_picture(file, split, pixels)
+    if label_file.endswith(_JSON):
+        record = annotations.relabelled_record(file, ImageRecord(picture.size_wh, LabelFile()))
+        return _Seen(picture, check_annotations(file, record.label, split), True)
     is_there = os.path.exists(label_file)  # noqa: PTH110 - a Path raises in folders that are closed
     return _Seen(picture, check_label_file(label_file, nc, split), is_there)
 
@@ -104,11 +119,9 @@ def _take_up(found: Diagnosis, split: Split, file: str, label_file: str, seen: _
     """Count what a thread has seen."""
     label, size_wh = seen.check.label, seen.picture.size_wh
     found.findings.add((*seen.picture.findings, *seen.check.findings))
-    shared = found.pairs.add(split.name, file, label_file, seen.has_label)
-    copied = None
-    if seen.picture.digest:
-        copied = found.copies.add(split.name, file, seen.picture.digest, hash(label.labels.tobytes()))
-    found.findings.add(filter(None, (shared, copied)))
+    in_json = label_file.endswith(_JSON)
+    shared = None if in_json else found.pairs.add(split.name, file, label_file, seen.has_label)
+    found.findings.add([shared] if shared else [])
     if size_wh is None:
         found.unusable.add(file)
         return
@@ -116,7 +129,10 @@ def _take_up(found: Diagnosis, split: Split, file: str, label_file: str, seen: _
     split.objects += len(label.labels)
     found.balance.add(split.name, label.labels[:, 0])
     found.balance.unknown.update(seen.check.unknown)
-    found.findings.add(found.sizes.add(split.name, label_file, label, size_wh))
+    found.findings.add(found.sizes.add(split.name, file if in_json else label_file, label, size_wh))
+    same = seen.picture.digest or os.path.abspath(file).encode(errors="surrogateescape")  # noqa: PTH100 - keeps links
+    copied = found.copies.add(split.name, file, same, hash(label.labels.tobytes()))
+    found.findings.add([copied] if copied else [])
 
 
 def _sum_up(found: Diagnosis, split: Split) -> None:

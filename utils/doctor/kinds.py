@@ -27,6 +27,7 @@ class Kind:
 _SET_ERRORS = {
     "data-yaml": ("the data set cannot be used", "correct the YAML or put the files there"),
     "split-missing": ("the images of a split are not there", "correct the entry or put the images there"),
+    "annotations-unusable": ("COCO's JSON cannot be used", "mend what the line says"),
     "split-empty": ("a split has no image to train on or to measure with", "put images there"),
     "split-unlabelled": ("a split has not one label", "put the labels where they are looked for"),
     "split-overlap": (
@@ -72,6 +73,7 @@ _WARNINGS = {
     "split-same": ("training and measuring use the same images", "figures will look better than the detector is"),
     "test-missing": ("the test images are not there", "only val.py --task test needs them"),
     "names-twice": ("two classes have one name", "give them two, or make them one class"),
+    "annotation": ("an entry of COCO's JSON is left out or taken otherwise", "see the reason"),
     "class-empty": ("a class has no object to train on", "it will never be found: add labels"),
     "class-rare": ("a class has fewer than 10 objects to train on", "it will hardly be learnt: add labels"),
     "image-unlabelled": ("an image without label file counts as background", "an empty file says that it is meant"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,20 @@ def check_label_file(file: str, nc: int, split: str) -> LabelCheck:
     return LabelCheck(label, unknown, tuple(sorted(findings, key=lambda finding: finding.line)))
 
 
+def check_annotations(image: str, label: LabelFile, split: str) -> LabelCheck:
+    """Find what is wrong with labels out of COCO's JSON, which have no lines: their places are the image's.
+
+    Args:
+        image: path of the image that they are of.
+        label: what training will use.
+        split: train, val or test.
+    """
+    label = replace(label, lines=np.zeros_like(label.lines))
+    left_out = [Finding("annotation", fault, image, 0, split) for fault in label.faults]
+    odd = _odd_boxes(image, label, split) if len(label.labels) else ()
+    return LabelCheck(label, (), (*left_out, *odd))
+
+
 def _refused(file: str, label: LabelFile, nc: int, split: str) -> Iterator[Finding]:
     """What training leaves out, each with its kind."""
     name = str(Path(file))
@@ -90,7 +104,7 @@ def _kind_of(line: str, nc: int) -> str:
 
 def _odd_boxes(file: str, label: LabelFile, split: str) -> Iterator[Finding]:
     """Boxes without area, beyond the image or with two classes, and polygons without area."""
-    boxes = label.labels[:, 1:].astype(np.float64)  # (N, 4) x, y, w, h
+    boxes = label.labels[:, 1:]  # (N, 4) x, y, w, h
     flat = (boxes[:, 2:] <= 0).any(axis=1)
     for row in np.flatnonzero(flat):
         width, height = boxes[row, 2:]
@@ -116,6 +130,7 @@ def overhang(boxes: np.ndarray) -> np.ndarray:
     Returns:
         (N,) largest of the four sides' shares of the image; not above 0 for a box that is inside.
     """
+    boxes = boxes.astype(np.float64)
     half = boxes[:, 2:] / 2
     return np.maximum(half - boxes[:, :2], boxes[:, :2] + half - 1).max(axis=1)
 

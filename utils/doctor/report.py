@@ -40,7 +40,7 @@ def _lines(found: Diagnosis, examples: int) -> Iterator[str]:
         yield from _classes(found)
         yield ""
         yield from _sizes(found)
-    for level, title in ((ERROR, "harms training"), (WARNING, "worth a look")):
+    for level, title in ((ERROR, "harms training or its figures"), (WARNING, "worth a look")):
         if found.findings.total(level):
             yield ""
             yield f"{title}: {counted(found.findings.total(level), 'finding')}"
@@ -59,7 +59,7 @@ def verdict(found: Diagnosis) -> str:
     if not errors:
         return f"nothing would harm training; {counted(warnings, 'finding')} worth a look"
     others = f"; {counted(warnings, 'other')} worth a look" if warnings else ""
-    return f"{counted(errors, 'finding')} would harm training{others}"
+    return f"{counted(errors, 'finding')} would harm training or its figures{others}"
 
 
 def _paths(found: Diagnosis) -> Iterator[str]:
@@ -153,10 +153,14 @@ def report_data(found: Diagnosis) -> dict[str, Any]:
             }
             for split in found.splits.values()
         },
-        "classes": {
-            name: {split: int(counts[number]) for split, counts in found.balance.counts.items()}
+        "classes": [
+            {
+                "number": number,
+                "name": name,
+                "objects": {split: int(counts[number]) for split, counts in found.balance.counts.items()},
+            }
             for number, name in found.balance.names.items()
-        },
+        ],
         "sizes": {
             split: dict(zip(_size_titles(), counts.tolist(), strict=True))
             for split, counts in found.sizes.counts.items()
