@@ -232,6 +232,7 @@ IMPOSSIBLE = {
     "negative sizes": ("sizes", lambda values: -values),
     "a class that is no number": ("labels", lambda values: values * [[np.nan, 1, 1, 1, 1]]),
     "a negative class": ("labels", lambda values: values - [[9, 0, 0, 0, 0]]),
+    "half a class": ("labels", lambda values: np.add(values, [[0.5, 0, 0, 0, 0]])),
     "boxes outside": ("labels", lambda values: values * [[1, 9, 9, 9, 9]]),
     "boxes that are no numbers": ("labels", lambda values: values * [[1, np.nan, 1, 1, 1]]),
     "corners outside": ("points", lambda values: values + np.inf),
