@@ -302,6 +302,16 @@ def test_a_valid_index_is_taken(split, caplog):
     assert sorted(path.name for path in index.parent.iterdir()) == ["train", "train.label-index"]
 
 
+def test_the_place_of_an_index(split, tmp_path, monkeypatch):
+    (tmp_path / "plain").mkdir()
+    assert index_path(tmp_path / "plain") == tmp_path / "plain.label-index"
+    assert index_path(tmp_path / "train.txt") == tmp_path / "train.label-index"
+    assert index_path(tmp_path / "images" / "train") == split[1]
+    monkeypatch.chdir(tmp_path / "images" / "train")
+    assert index_path(".") == split[1]
+    assert index_path("/") == Path("/.label-index")
+
+
 def test_an_index_of_before_is_left_alone(split):
     files, index = split
     before = index.with_name("train.index.npz")
@@ -549,3 +559,15 @@ def test_a_data_set_says_what_the_files_say(many, start, asked, caplog):
     objects = sum(len(label.labels) for label in expected.values())
     assert f" {len(faults)} faults" in caplog.text
     assert sum(map(len, dataset.labels)) == objects
+
+
+def test_a_data_set_is_sent_without_its_labels(many):
+    """To workers that are not forked, which map the index themselves."""
+    dataset = LoadImagesAndLabels(many, 64, 4, nc=3)
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 4000
+    again = pickle.loads(sent)
+    assert list(again.im_files) == list(dataset.im_files)
+    for place in range(len(dataset)):
+        np.testing.assert_array_equal(again.labels[place], dataset.labels[place])
+        np.testing.assert_array_equal(again[place][0], dataset[place][0])
