@@ -1,31 +1,27 @@
-"""The file of the label index: what comes back, what is damaged, what is stale, who builds it at the same time."""
+"""Building the label index: what is stale, where it cannot be kept, who builds it at the same time, what it is for."""
 
-import json
 import multiprocessing
 import os
 import pickle
 import shutil
 import signal
-import struct
 import tempfile
-import zlib
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_index import assert_equal_records, draw_records, with_header, write_index
 from PIL import Image
 
 from utils.datasets.cache import index_path, read_record, scan_images
 from utils.datasets.detection import LoadImagesAndLabels
 from utils.datasets.images import list_images
-from utils.datasets.index_file import COLUMNS, ColumnWriter, IndexFileError, StoredColumns
-from utils.datasets.label_index import VERSIONS, ImageRecord, IndexWriter, LabelIndex, open_index
-from utils.datasets.labels import LabelFile, read_label_file, refuse_unknown_classes
+from utils.datasets.index_file import IndexFileError
+from utils.datasets.label_index import VERSIONS, LabelIndex, open_index
+from utils.datasets.labels import read_label_file, refuse_unknown_classes
 from utils.log import LOGGER
 
 BOX = "0 0.5 0.5 0.2 0.4"
-PREFIX = struct.Struct("<8sIII")
 NOBODY = 65534
 
 
@@ -33,233 +29,6 @@ NOBODY = 65534
 def heard(monkeypatch):
     """Messages reach caplog even after a command has set up its own logging."""
     monkeypatch.setattr(LOGGER, "propagate", True)
-
-
-def assert_equal_records(first, second):
-    assert len(first) == len(second)
-    for one, two in zip(first, second, strict=True):
-        assert (one.size_wh, one.fault, one.states) == (two.size_wh, two.fault, two.states)
-        assert one.label.faults == two.label.faults
-        np.testing.assert_array_equal(one.label.labels, two.label.labels)
-        np.testing.assert_array_equal(one.label.lines, two.label.lines)
-        assert one.label.labels.dtype == np.float32 and one.label.lines.dtype == np.int32
-        for a, b in zip(one.label.polygons, two.label.polygons, strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
-def draw_record(rng: np.random.Generator, image_file: str) -> ImageRecord:
-    """A record as a scan could have found it: boxes, polygons, faults, backgrounds, unusable images."""
-    count = int(rng.integers(0, 4))
-    labels = rng.random((count, 5), np.float32)
-    labels[:, 0] = rng.integers(0, 9, count)
-    polygons = tuple(rng.random((int(rng.choice((0, 0, 3, 7))), 2), np.float32) for _ in range(count))
-    name = image_file.replace("/images/", "/labels/").removesuffix(".png") + ".txt"
-    faults = tuple(f"{name}:{line}: wrong 日本" for line in range(1, int(rng.integers(1, 4))))
-    states = tuple(rng.integers(-1, 2**60, 4).tolist())
-    label = LabelFile(labels, polygons, np.arange(1, count + 1, dtype=np.int32), faults)
-    if rng.random() < 0.2:
-        return ImageRecord(None, label, f"{image_file}: broken", states)
-    return ImageRecord(tuple(rng.integers(1, 9000, 2).tolist()), label, "", states)
-
-
-def draw_records(seed: int, count: int) -> tuple[list[str], list[ImageRecord]]:
-    rng = np.random.default_rng(seed)
-    names = ["plain", "日本", "two words", "broken \udcff", "a.b"]
-    files = [f"/data/images/{rng.choice(names)}/{number}.png" for number in range(count)]
-    return files, [draw_record(rng, file) for file in files]
-
-
-def write_index(path: Path, files: list[str], records: list[ImageRecord], block: int = 7) -> bytes:
-    with IndexWriter(tempfile.TemporaryFile) as writer, path.open("wb") as stream:
-        for start in range(0, len(files), block):
-            writer.append(files[start : start + block], records[start : start + block])
-        writer.save(stream)
-    return path.read_bytes()
-
-
-@pytest.fixture
-def index_file(tmp_path) -> Path:
-    """An index with something in every column."""
-    path = tmp_path / "some.label-index"
-    write_index(path, *draw_records(1, 12))
-    assert all(len(StoredColumns(path.read_bytes(), "")[name]) for name in COLUMNS)
-    return path
-
-
-# -- what comes back -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 50])
-def test_what_is_written_comes_back(tmp_path, count):
-    for seed in range(5):
-        files, records = draw_records(seed, count)
-        path = tmp_path / f"{seed}.label-index"
-        write_index(path, files, records, block=seed + 1)
-        index = open_index(path)
-        assert list(index.image_files) == files
-        assert_equal_records(index, records)
-        assert_equal_records(index[1:3], records[1:3])
-        assert index.versions == VERSIONS
-        for row, record in enumerate(records):
-            np.testing.assert_array_equal(index.labels_of(row), record.label.labels)
-            plain = not any(map(len, record.label.polygons))
-            assert list(map(len, index.outlines_of(row))) == ([] if plain else list(map(len, record.label.polygons)))
-
-
-def test_blocks_leave_no_trace(tmp_path):
-    files, records = draw_records(0, 40)
-    contents = {write_index(tmp_path / "one", files, records, block) for block in (1, 7, 40, 100)}
-    assert len(contents) == 1
-
-
-def test_the_file_is_numbers_in_aligned_columns(index_file):
-    content = index_file.read_bytes()
-    word, file_format, length, header_sum = PREFIX.unpack_from(content)
-    header = content[PREFIX.size : PREFIX.size + length]
-    assert (word, file_format, header_sum) == (b"LABELIDX", 2, zlib.crc32(header))
-    assert set(json.loads(header)) == {"versions", "columns"}
-    index = open_index(index_file)
-    assert not index.labels.flags.writeable
-    address = np.asarray(index.labels).__array_interface__["data"][0]
-    assert address % 64 == 0
-    with pytest.raises(ValueError, match="read-only"):
-        index.labels_of(0)[...] = 0
-
-
-# -- damage --------------------------------------------------------------------------------------------------------
-
-
-def with_header(content: bytes, change) -> bytes:
-    """An index file whose header says something else, with its checksum put right."""
-    _, file_format, length, _ = PREFIX.unpack_from(content)
-    header = change(json.loads(content[PREFIX.size : PREFIX.size + length]))
-    data = header if isinstance(header, bytes) else json.dumps(header).encode()
-    columns = content[PREFIX.size + length :].lstrip(b"\0")
-    start = PREFIX.pack(b"LABELIDX", file_format, len(data), zlib.crc32(data)) + data
-    return start + bytes(-len(start) % 64) + bytes(8) + columns  # the first column begins with a zero
-
-
-def test_every_flipped_bit_is_seen_or_means_nothing(index_file):
-    content = index_file.read_bytes()
-    whole = StoredColumns(content, "")
-    rng = np.random.default_rng(0)
-    unseen = 0
-    for place in range(len(content)):
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        try:
-            found = StoredColumns(bytes(damaged), "")
-        except IndexFileError as error:
-            assert "damaged label index" in str(error)
-            continue
-        unseen += 1  # between two columns
-        assert all((found[name] == whole[name]).all() for name in COLUMNS)
-    assert unseen < 64 * len(COLUMNS)
-
-
-def test_every_cut_is_seen(index_file):
-    content = index_file.read_bytes()
-    for length in [*range(0, 200), *range(200, len(content), 37), len(content) - 1]:
-        with pytest.raises(IndexFileError):
-            StoredColumns(content[:length], "")
-    with pytest.raises(IndexFileError, match="bytes, expected"):
-        StoredColumns(content + b"\0", "")
-
-
-def test_noise_is_no_index(tmp_path):
-    rng = np.random.default_rng(0)
-    path = tmp_path / "noise"
-    for length in (0, 1, 19, 20, 500, 5000):
-        for start in (b"", b"LABELIDX", PREFIX.pack(b"LABELIDX", 2, min(length, 99), 0)):
-            path.write_bytes((start + rng.bytes(length))[: max(length, len(start))])
-            with pytest.raises(IndexFileError):
-                open_index(path)
-
-
-def changed(column: str, part: int, value):
-    def change(header):
-        header["columns"][column][part] = value
-        return header
-
-    return change
-
-
-@pytest.mark.parametrize("value", [2**31, 2**62, 10**3000, -1, 1.5, "9", None, True, [1], {}])
-@pytest.mark.parametrize("column", ["path_starts", "labels", "fault_bytes"])
-@pytest.mark.parametrize("part", [0, 1])
-def test_headers_that_lie(index_file, column, part, value):
-    index_file.write_bytes(with_header(index_file.read_bytes(), changed(column, part, value)))
-    with pytest.raises(IndexFileError, match="damaged label index") as caught:
-        open_index(index_file)
-    assert len(str(caught.value)) < len(str(index_file)) + 250
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        b"",
-        b"null",
-        b"[]",
-        b"{}",
-        b"\xff",
-        b"[" * 9000,
-        b'{"columns": []}',
-        b'{"columns": {}, "versions": []}',
-        b"1e999",
-    ],
-)
-def test_headers_that_are_none(index_file, header):
-    index_file.write_bytes(with_header(index_file.read_bytes(), lambda _: header))
-    with pytest.raises(IndexFileError):
-        open_index(index_file)
-
-
-def test_the_header_helper_changes_nothing_else(index_file):
-    content = index_file.read_bytes()
-    assert with_header(content, lambda header: header) == content
-
-
-IMPOSSIBLE = {
-    "no starts": ("path_starts", lambda values: values[:0]),
-    "starts that fall": ("label_starts", lambda values: np.append(values[:-2], [99, values[-1]])),
-    "starts that begin late": ("corner_starts", lambda values: values + 1),
-    "starts that end late": ("fault_starts", lambda values: np.append(values[:-1], 2**40)),
-    "negative starts": ("path_starts", lambda values: np.append([0, -8], values[2:])),
-    "fewer states": ("states", lambda values: values[1:]),
-    "more lines": ("lines", lambda values: np.append(values, 1)),
-    "a label less": ("labels", lambda values: values[1:]),
-    "a size of one side": ("sizes", lambda values: np.where(values > 0, [0, 5], values)),
-    "negative sizes": ("sizes", lambda values: -values),
-    "a class that is no number": ("labels", lambda values: values * [[np.nan, 1, 1, 1, 1]]),
-    "a negative class": ("labels", lambda values: values - [[9, 0, 0, 0, 0]]),
-    "boxes outside": ("labels", lambda values: values * [[1, 9, 9, 9, 9]]),
-    "boxes that are no numbers": ("labels", lambda values: values * [[1, np.nan, 1, 1, 1]]),
-    "corners outside": ("points", lambda values: values + np.inf),
-    "line 0": ("lines", lambda values: values - values),
-    "faults of other images": ("fault_rows", lambda values: values + 10**9),
-    "faults out of order": ("fault_rows", lambda values: values[::-1]),
-    "a fault without line": ("fault_lines", lambda values: values[1:]),
-}
-
-
-@pytest.mark.parametrize("what", IMPOSSIBLE)
-def test_columns_that_no_scan_can_have_found(index_file, what):
-    column, change = IMPOSSIBLE[what]
-    stored = StoredColumns(index_file.read_bytes(), "")
-    with ColumnWriter(BytesIO) as writer, index_file.open("wb") as stream:
-        for name in COLUMNS:
-            values = np.asarray(stored[name])
-            writer.append(name, change(values) if name == column else values)
-        writer.save(stream, VERSIONS)
-    with pytest.raises(IndexFileError, match="damaged label index"):
-        open_index(index_file)
-
-
-def test_things_that_are_no_files(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "gone", tmp_path, tmp_path / "pipe", "a\0b", tmp_path / ("x" * 300)):
-        with pytest.raises(IndexFileError):
-            open_index(path)
 
 
 # -- building ------------------------------------------------------------------------------------------------------
@@ -299,6 +68,16 @@ def test_a_valid_index_is_taken(split, caplog):
     assert_equal_records(scan_images(files, index, read=never), first)
     assert caplog.text == ""
     assert sorted(path.name for path in index.parent.iterdir()) == ["train", "train.label-index"]
+
+
+def test_the_place_of_an_index(split, tmp_path, monkeypatch):
+    (tmp_path / "plain").mkdir()
+    assert index_path(tmp_path / "plain") == tmp_path / "plain.label-index"
+    assert index_path(tmp_path / "train.txt") == tmp_path / "train.label-index"
+    assert index_path(tmp_path / "images" / "train") == split[1]
+    monkeypatch.chdir(tmp_path / "images" / "train")
+    assert index_path(".") == split[1]
+    assert index_path("/") == Path("/.label-index")
 
 
 def test_an_index_of_before_is_left_alone(split):
@@ -474,7 +253,9 @@ def test_a_process_killed_while_it_builds_leaves_nothing(split):
     assert [path.name for path in index.parent.iterdir()] == ["train"]
 
 
-def test_a_fresh_process_maps_the_file_itself(index_file, monkeypatch, tmp_path):
+def test_a_fresh_process_maps_the_file_itself(monkeypatch, tmp_path):
+    index_file = tmp_path / "some.label-index"
+    write_index(index_file, *draw_records(1, 12))
     index = open_index(index_file)
     sent = pickle.dumps(index)
     assert len(sent) < 2000
@@ -548,3 +329,15 @@ def test_a_data_set_says_what_the_files_say(many, start, asked, caplog):
     objects = sum(len(label.labels) for label in expected.values())
     assert f" {len(faults)} faults" in caplog.text
     assert sum(map(len, dataset.labels)) == objects
+
+
+def test_a_data_set_is_sent_without_its_labels(many):
+    """To workers that are not forked, which map the index themselves."""
+    dataset = LoadImagesAndLabels(many, 64, 4, nc=3)
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 4000
+    again = pickle.loads(sent)
+    assert list(again.im_files) == list(dataset.im_files)
+    for place in range(len(dataset)):
+        np.testing.assert_array_equal(again.labels[place], dataset.labels[place])
+        np.testing.assert_array_equal(again[place][0], dataset[place][0])

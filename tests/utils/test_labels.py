@@ -176,6 +176,16 @@ def test_bad_images_are_refused_and_left_alone(tmp_path):
     assert cut.read_bytes() == content
 
 
+def test_images_of_a_folder_are_in_the_order_of_their_paths(tmp_path):
+    for folder in ("", "a", "a-b", "a.jpg", "a!", "a/a", "a/a-", "B", "\u65e5"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for name in ("a.png", "a-b.png", "a.jpg.png", "0.bmp", ".hidden.png", "notes.md"):
+            (tmp_path / folder / name).touch()
+    found = list_images(tmp_path)
+    assert len(found) == 9 * 4
+    assert found == sorted(found)
+
+
 def test_list_images(tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match="neither"):
         list_images(tmp_path / "images")
@@ -191,6 +201,8 @@ def test_list_images(tmp_path, monkeypatch):
     assert list_images(listing) == [expected[0], "images/b.JPG", expected[2]]  # from the current folder first
     listing.write_bytes(b"./images/a/c.png\n./images/a\0.png\n")
     assert list_images(listing) == expected[:1]
+    monkeypatch.chdir(tmp_path / "images")
+    assert list_images(".") == ["a/b/d.bmp", "a/c.png", "b.JPG"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no image found"):
         list_images([tmp_path / "empty"])

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from utils.atomic import replacing
 from utils.datasets.columns import PackedTexts
-from utils.datasets.images import check_image, img2label_paths, label_path
+from utils.datasets.images import check_image, label_path
 from utils.datasets.index_file import IndexFileError
 from utils.datasets.label_index import NO_FILE, VERSIONS, ImageRecord, IndexWriter, LabelIndex, open_index
 from utils.datasets.labels import read_label_file
@@ -37,11 +37,11 @@ _BLOCK = 4096  # images whose records are in memory at a time while an index is 
 
 def index_path(source: str | Path) -> Path:
     """Where the index of a split lies: beside the labels of its folder, or beside its list."""
-    base = Path(source)
+    base = Path(source).absolute()  # the current folder has a name too
     if base.is_dir():
-        beside_labels = Path(img2label_paths([base / "any.jpg"])[0]).parent
+        beside_labels = Path(label_path(str(base / "any.jpg"))).parent
         base = beside_labels if beside_labels.is_dir() else base
-    return base.with_name(f"{base.stem if base.suffix == '.txt' else base.name}{SUFFIX}")
+    return base.parent / f"{base.stem if base.suffix == '.txt' else base.name}{SUFFIX}"
 
 
 def scan_images(

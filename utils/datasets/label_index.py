@@ -124,7 +124,7 @@ def open_index(path: str | Path) -> LabelIndex:
         path: of the file; it may hold anything.
 
     Returns:
-        The index, whose ``versions`` may be others than :data:`VERSIONS`.
+        The index; its ``versions`` may be others than :data:`VERSIONS`, and its paths any texts.
 
     Raises:
         IndexFileError: when there is none, or it is damaged, of another format, or says what no scan can have found.
@@ -138,18 +138,17 @@ def _sound(columns: StoredColumns, name: str) -> LabelIndex:
     Raises:
         IndexFileError: when they do not.
     """
-    images, labels, faults = (len(columns[name]) for name in ("sizes", "labels", "fault_rows"))
+    images, labels, faults = (len(columns[column]) for column in ("sizes", "labels", "fault_rows"))
     owners = {"path": images, "label": images, "corner": labels, "fault": faults}
     parts = {"path": "path_bytes", "label": "labels", "corner": "points", "fault": "fault_bytes"}
     sizes, lines, fault_rows = columns["sizes"], columns["lines"], columns["fault_rows"]
-    unusable = (sizes == 0).all(axis=1)
     checks = {
         "lengths": len(columns["states"]) == images
         and len(lines) == labels
         and len(columns["fault_lines"]) == faults
         and all(_are_starts(columns[f"{kind}_starts"], owners[kind], len(columns[parts[kind]])) for kind in owners),
-        "image sizes": ((sizes > 0).all(axis=1) | unusable).all(),
-        "classes": (columns["labels"][:, 0] >= 0).all(),
+        "image sizes": ((sizes > 0).all(axis=1) | (sizes == 0).all(axis=1)).all(),
+        "classes": _are_classes(columns["labels"][:, 0]),
         "boxes": _are_shares(columns["labels"][:, 1:]),
         "corners": _are_shares(columns["points"]),
         "lines": (lines > 0).all() and (columns["fault_lines"] >= 0).all(),
@@ -164,6 +163,12 @@ def _sound(columns: StoredColumns, name: str) -> LabelIndex:
 def _are_starts(starts: np.ndarray, owners: int, parts: int) -> bool:
     fits = len(starts) == owners + 1 and starts[0] == 0 and starts[-1] == parts
     return bool(fits and (starts[1:] >= starts[:-1]).all())
+
+
+def _are_classes(values: np.ndarray) -> bool:
+    """Whether all are whole numbers from 0."""
+    with np.errstate(invalid="ignore"):  # some kinds of NaN warn
+        return bool(((values >= 0) & (values == np.floor(values))).all())
 
 
 def _are_shares(values: np.ndarray) -> bool:
@@ -196,11 +201,13 @@ class IndexWriter:
         """Add images; their paths and what was found, in the same order."""
         labels = [record.label for record in records]
         polygons = [polygon for label in labels for polygon in label.polygons]
-        self._append("sizes", [record.size_wh or (0, 0) for record in records])
-        self._append("states", [record.states for record in records])
-        self._append("labels", np.concatenate([np.zeros((0, 5), np.float32), *(label.labels for label in labels)]))
-        self._append("lines", np.concatenate([np.zeros(0, np.int32), *(label.lines for label in labels)]))
-        self._append("points", np.concatenate([np.zeros((0, 2), np.float32), *polygons]))
+        self._columns.append("sizes", [record.size_wh or (0, 0) for record in records])
+        self._columns.append("states", [record.states for record in records])
+        self._columns.append(
+            "labels", np.concatenate([np.zeros((0, 5), np.float32), *(label.labels for label in labels)])
+        )
+        self._columns.append("lines", np.concatenate([np.zeros(0, np.int32), *(label.lines for label in labels)]))
+        self._columns.append("points", np.concatenate([np.zeros((0, 2), np.float32), *polygons]))
         self._append_starts("label_starts", [len(label.labels) for label in labels])
         self._append_starts("corner_starts", [len(polygon) for polygon in polygons])
         self._append_texts("path", image_files)
@@ -208,22 +215,19 @@ class IndexWriter:
         for row, (image_file, record) in enumerate(zip(image_files, records, strict=True), self._images):
             faults += [(row, 0, record.fault)] if record.fault else []
             faults += [(row, fault_line(fault, label_path(image_file)), fault) for fault in record.label.faults]
-        self._append("fault_rows", [row for row, _, _ in faults])
-        self._append("fault_lines", [line for _, line, _ in faults])
+        self._columns.append("fault_rows", [row for row, _, _ in faults])
+        self._columns.append("fault_lines", [line for _, line, _ in faults])
         self._append_texts("fault", [text for _, _, text in faults])
         self._images += len(records)
 
-    def _append(self, name: str, values: Any) -> None:
-        self._columns.append(name, values)
-
     def _append_starts(self, name: str, lengths: Sequence[int]) -> None:
         ends = np.cumsum([self._ends[name], *lengths], dtype=np.int64)
-        self._append(name, ends[1:])
+        self._columns.append(name, ends[1:])
         self._ends[name] = int(ends[-1])
 
     def _append_texts(self, kind: str, texts: Sequence[str]) -> None:
         packed = PackedTexts(texts)
-        self._append(f"{kind}_bytes", packed.bytes)
+        self._columns.append(f"{kind}_bytes", packed.bytes)
         self._append_starts(f"{kind}_starts", np.diff(packed.starts).tolist())
 
     def save(self, stream: IO[bytes]) -> bytes:
