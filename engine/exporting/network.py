@@ -13,9 +13,10 @@ from torch import nn
 from engine.options.export import ExportOptions
 from models.graph_nms import DetectorWithNMS
 from models.loading import attempt_load
-from utils.errors import OptionError
+from utils.errors import CheckpointError, OptionError
 from utils.sizes import check_img_size, grid_size
 
+RGB = 3  # channels
 _SEED = 0  # of the images that a graph is traced and compared with
 
 
@@ -94,9 +95,14 @@ def load_detector(weights: str | Path, options: ExportOptions, device: torch.dev
     if Path(weights).suffix.lower() != ".pt":
         raise OptionError(f"--weights {weights}: expected the .pt file that the others are made from")
     model = attempt_load(weights, device).requires_grad_(False)
+    channels = model.yaml.get("ch", RGB)
+    if channels != RGB:
+        raise CheckpointError(
+            f"{weights}: takes images of {channels} channels; only detectors of RGB images are exported"
+        )
     model.model[-1].export = True
     stride = grid_size(model.stride)
     height, width = check_img_size(options.image_size(), stride)
     form = DetectorWithNMS(model, options.conf_thres, options.iou_thres) if options.nms else _PredictionsAlone(model)
     names = {int(index): str(name) for index, name in model.names.items()}
-    return Detector(form.eval(), names, stride, (options.batch_size, 3, height, width), options.nms)
+    return Detector(form.eval(), names, stride, (options.batch_size, RGB, height, width), options.nms)

@@ -25,5 +25,5 @@ def write_torchscript(detector: Detector, path: Path, *, half: bool = False, fro
     with quiet():  # about sizes that become constants, which is meant, and about newer formats
         traced = torch.jit.trace(detector.copied(half=half), images.half() if half else images, check_trace=False)
         graph = torch.jit.freeze(traced) if frozen else traced
-        notes = json.dumps({"shape": list(detector.shape), **detector.metadata()})
+        notes = json.dumps({"shape": list(detector.shape), **detector.metadata(), **({"half": True} if half else {})})
         torch.jit.save(graph, str(path), _extra_files={NOTES: notes})

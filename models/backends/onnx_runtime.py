@@ -14,7 +14,7 @@ from utils.environment import import_optional
 from utils.errors import BackendError, first_line
 from utils.log import LOGGER
 
-_ERRORS_ONLY = 3  # of ONNX Runtime's log levels
+_SILENT = 4  # of ONNX Runtime's log levels; its errors are raised as well
 
 
 class ONNXRuntimeBackend:
@@ -29,7 +29,7 @@ class ONNXRuntimeBackend:
         source = existing(path)
         runtime = import_runtime(source.name)
         settings = runtime.SessionOptions()
-        settings.log_severity_level = _ERRORS_ONLY
+        settings.log_severity_level = _SILENT
         settings.intra_op_num_threads = torch.get_num_threads()
         try:
             self.model = runtime.InferenceSession(

@@ -6,6 +6,7 @@ import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision  # noqa: F401 - brings the operation that suppression inside a file needs
@@ -35,27 +36,25 @@ class TorchScriptBackend:
             raise BackendError(f"{source}: damaged, or no TorchScript file ({first_line(error)})") from error
         self.model.eval()
         self._origin = str(source)
-        kinds = [tensor.dtype for tensor in self.model.parameters()] or [torch.float32]
-        facts, shape = self._read_notes(notes[NOTES], str(source))
-        self.facts = replace(
-            facts,
-            batch=shape[0],
-            hw=(shape[2], shape[3]),
-            half=kinds[0] == torch.float16,
-            classes=len(facts.names) if facts.names else None,
-        )
+        noted = self._read_notes(notes[NOTES])
+        facts = FileFacts.of_metadata(noted, self._origin)
+        batch, _, *hw = noted["shape"]
+        half = noted.get("half") is True or any(one.dtype == torch.float16 for one in self.model.parameters())
+        classes = len(facts.names) if facts.names else None
+        self.facts = replace(facts, batch=batch, hw=tuple(hw), half=half, classes=classes)
 
-    @staticmethod
-    def _read_notes(text: str | bytes, origin: str) -> tuple[FileFacts, list[int]]:
-        """Facts, and the shape (B, 3, H, W) that the file was traced for."""
+    def _read_notes(self, text: str | bytes) -> dict[str, Any]:
+        """The notes, in which ``shape`` (B, 3, H, W) is what the file was traced for."""
         try:
             notes = json.loads(text)
             shape = [int(side) for side in notes["shape"]]
         except (ValueError, KeyError, TypeError, RecursionError):
             shape = []
-        if len(shape) != 4 or min(shape) < 1 or not isinstance(notes, dict):
-            raise BackendError(f"{origin}: expected {NOTES} with shape, stride and names in it, as export.py writes")
-        return FileFacts.of_metadata(notes, origin), shape
+        if len(shape) != 4 or min(shape) < 1:
+            raise BackendError(
+                f"{self._origin}: expected {NOTES} with shape, stride and names in it, as export.py writes"
+            )
+        return {**notes, "shape": shape}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """See the protocol."""
