@@ -296,16 +296,20 @@ class Trainer:
     def _in_step(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Each batch, once all processes have theirs and none has a reason to end."""
         while True:
-            batch, trouble = fetch(batches)
+            batch, trouble = (None, None) if self.stop.signal else fetch(batches)
             self._heed(self.spoiled or trouble)
             if batch is None:
                 return
             yield batch
 
     def _heed(self, own: Trouble | None) -> None:
-        """End where any process has to, all of them alike, with the state saved if it is good."""
+        """End where any process has to, all of them alike, with the state saved if it is good.
+
+        A wish to stop comes first: the same signal may have ended a loader process.
+        """
         asked = self.stop.error()
-        trouble = shared_trouble(own or (Trouble(asked) if asked else None), self.device)
+        sound = own is None or own.sound
+        trouble = shared_trouble(Trouble(asked) if asked and sound else own, self.device)
         if trouble is not None:
             if trouble.sound:
                 self._save_unfinished()
@@ -335,6 +339,9 @@ class Trainer:
         except (ProjectError, KeyboardInterrupt, SystemExit):
             if not connected():
                 self._save_unfinished()
+            asked = self.stop.error()
+            if asked is not None:
+                raise asked from None
             raise
 
     def _end_if_asked(self, _: EvaluatedBatch) -> None:

@@ -22,7 +22,7 @@ from utils.datasets.detection import LoadImagesAndLabels
 from utils.datasets.items import Batch, collate
 from utils.datasets.quad_group import GROUP, require_group
 from utils.datasets.sampling import EpochBatches
-from utils.datasets.worker_faults import collate_shared, explained_faults, outlive_signals, quiet_deaths
+from utils.datasets.worker_faults import collate_shared, explained_faults, outlive_ctrl_c, quiet_deaths
 from utils.dist import local_world_size, world_size
 from utils.errors import OptionError
 from utils.log import LOGGER
@@ -69,7 +69,7 @@ class EpochLoader(DataLoader):
 
 def _start_worker(_: int) -> None:
     """Workers share the processor among themselves, one thread each, and the memory they start with."""
-    outlive_signals()
+    outlive_ctrl_c()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     gc.freeze()  # a full pass of the collector would write to all that came over, and so copy some 90 MB

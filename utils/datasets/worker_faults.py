@@ -12,21 +12,15 @@ from multiprocessing.process import BaseProcess
 from utils.datasets.items import Batch, Item, collate
 from utils.errors import BackendError, DatasetError, ProjectError, first_line
 
-_LEFT_ALONE = 60  # seconds that a worker stays after SIGTERM, for a training that is about to end
 _DEAD = re.compile(r"DataLoader worker \(pid")
 _NO_SHARED_MEMORY = re.compile(r"shared memory|</torch_|shm_open", re.I)
 _NO_MEMORY = re.compile(r"not enough memory|can(no|')t allocate|insufficient memory|bad_alloc|out of memory", re.I)
 _LESS_SHARED_MEMORY = "give it more (docker run --shm-size 2g), or take fewer --workers (0 needs none)"
 
 
-def outlive_signals() -> None:
-    """Let a worker process stay when a whole process group is told to stop: its training ends it, once it has saved.
-
-    A worker whose training is gone ends by itself.
-    """
+def outlive_ctrl_c() -> None:
+    """Let a worker process stay when Ctrl-C reaches all processes of a terminal: its training ends it, after saving."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_LEFT_ALONE))
 
 
 @contextmanager
