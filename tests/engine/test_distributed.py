@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_faults import at_pass, told
 from test_resume import StopAfter, same_runs
 from tiny_dataset import make_dataset
 from training_process import launch, tiny_model
@@ -209,6 +211,24 @@ def test_when_one_rank_is_told_to_stop_all_end_with_the_state_saved(settings, tm
     assert [child.exitcode for child in children] == [143, 143]
     assert len(read_checkpoint(last).extra["unfinished"]["sums"]) == 2
     assert "python train.py --resume" in (tmp_path / "0.log").read_text()
+
+
+def told_run(rank: int, settings: dict) -> None:
+    """Train until one rank is told to stop in the middle of an epoch."""
+    with pytest.raises(SystemExit), at_pass(3, told(signal.SIGTERM)) if rank == 1 else nullcontext():
+        train.run(**settings)
+
+
+@pytest.mark.slow
+def test_several_ranks_go_on_exactly_in_the_middle_of_an_epoch(settings, tmp_path):
+    settings = {**settings, "nbs": 4000}
+    join(launch(whole_run, settings, tmp_path, "unstopped"))
+    join(launch(told_run, {**settings, "name": "stopped"}))
+    folder = Path(settings["project"]) / "stopped"
+    half_way = read_checkpoint(folder / "weights" / "last.pt")
+    assert (half_way.epoch, half_way.extra["unfinished"]["batches"]) == (0, 1)
+    join(launch(resumed_run, str(folder)))
+    same_runs(folder.with_name("unstopped"), folder)
 
 
 def spoiled_run(rank: int, settings: dict, folder: Path, fault: str) -> None:

@@ -38,7 +38,6 @@ from utils.yaml_io import yaml_load
 
 ROOT = Path(__file__).resolve().parents[2]
 HYP = ROOT / "data" / "hyps" / "hyp.scratch-low.yaml"
-HERE = os.getpid()
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX systems")
 
 
@@ -111,14 +110,14 @@ def sheltered():
 
 
 def told(number: int) -> Callable[[DetectionModel], None]:
-    return lambda _: os.kill(HERE, number)
+    return lambda _: os.kill(os.getpid(), number)
 
 
 @posix
 @pytest.mark.parametrize(
     ("number", "batch", "training", "done"),
     [
-        (signal.SIGTERM, 1, True, (-1, 1)),  # in the first batch of all
+        pytest.param(signal.SIGTERM, 1, True, (-1, 1), marks=pytest.mark.slow),  # in the first batch of all
         (signal.SIGINT, 3, True, (0, 1)),
         (signal.SIGTERM, 1, False, (-1, 2)),  # while it validates
     ],
@@ -140,12 +139,12 @@ def test_told_to_stop_a_training_saves_and_goes_on_exactly(
 @posix
 def test_a_second_signal_ends_at_once_and_a_doubled_one_is_one(sheltered):
     with StopRequest() as doubled:
-        os.kill(HERE, signal.SIGINT)
-        os.kill(HERE, signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
     assert isinstance(doubled.error(), KeyboardInterrupt)
     with pytest.raises(SystemExit) as ended, StopRequest(same_wish=0) as stop:
-        os.kill(HERE, signal.SIGINT)
-        os.kill(HERE, signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 143
     assert stop.signal == signal.SIGINT
 
@@ -223,9 +222,9 @@ def test_a_signal_to_the_whole_group_leaves_the_workers_to_the_training(settings
 
 
 @contextmanager
-def images_away(settings: dict) -> Iterator[Callable[[DetectionModel], None]]:
-    """Something that takes the training images away; they are back afterwards."""
-    place = Path(settings["data"]).parent / "images" / "train"
+def images_away(settings: dict, split: str = "train") -> Iterator[Callable[[DetectionModel], None]]:
+    """Something that takes the images of a split away; they are back afterwards."""
+    place = Path(settings["data"]).parent / "images" / split
     try:
         yield lambda _: place.rename(place.with_name("away"))
     finally:
@@ -243,6 +242,18 @@ def test_an_image_lost_in_an_epoch_ends_the_run_with_its_state_saved(settings, s
     assert lost.value.__notes__ == [f"to go on from what is saved: python train.py --resume {folder}"]
     saved = read_checkpoint(folder / "weights" / "last.pt")
     assert (saved.epoch, saved.extra["unfinished"]["batches"]) == (0, 0 if workers else 1)
+    if not workers:
+        train.run(resume=str(folder))
+        same_runs(straight, folder)
+
+
+@pytest.mark.slow
+def test_an_image_lost_before_an_evaluation_ends_the_run_with_its_state_saved(settings, straight):
+    with images_away(settings, "val") as take_away, at_pass(2, take_away), pytest.raises(DatasetError, match="read"):
+        train.run(**{**settings, "name": "lost-val"})
+    folder = folder_of(settings, "lost-val")
+    saved = read_checkpoint(folder / "weights" / "last.pt")
+    assert (saved.epoch, saved.extra["unfinished"]["batches"]) == (-1, 2)
     train.run(resume=str(folder))
     same_runs(straight, folder)
 
