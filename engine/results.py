@@ -59,14 +59,19 @@ class ResultsCsv:
             raise ValueError(f"a row has {len(CSV_COLUMNS) - 1} values, got {len(values)}")
         row = ",".join(f"{value:>{_CSV_WIDTH}.5g}" for value in (epoch, *values)) + "\n"
         try:
-            if not self._lines:
-                self._lines = self._begun()
-            new = [row] if self.path.exists() else [*self._lines, row]
+            self._lines = self._lines or self._begun()
+            self.restore()
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.writelines(new)
+                stream.write(row)
         except OSError as error:
             raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
         self._lines.append(row)
+
+    def restore(self) -> None:
+        """Write all rows again where the file is gone."""
+        if self._lines and not self.path.exists():
+            with self.path.open("w", encoding="utf-8") as stream:
+                stream.writelines(self._lines)
 
     def _begun(self) -> list[str]:
         """What the file holds before the first row of this process: that of a resumed run, or the header."""

@@ -34,7 +34,6 @@ from utils.paths import make_folder, safe_name
 
 _DEFAULT_FPS = 30.0  # of videos that do not say theirs
 _CODEC = "mp4v"  # the one that every build of OpenCV can write
-_LEAST_FREE = 1 << 16  # bytes on the disk of a video
 _NOT_WRITABLE = (".dng", ".mpo", ".pfm")  # pictures of these kinds are saved as JPEG
 _CSV_COLUMNS = ("Image Name", "Prediction", "Confidence")
 
@@ -105,6 +104,7 @@ class OpenVideo:
     size_wh: tuple[int, int]
     part: int = 1
     frames: int = 0
+    least_free: int = 1 << 16  # bytes on the disk
 
     def write(self, image: np.ndarray) -> None:
         """Add a frame.
@@ -112,7 +112,8 @@ class OpenVideo:
         Raises:
             OSError: when the disk is full; OpenCV itself would go on without a word.
         """
-        if shutil.disk_usage(self.file.parent).free < _LEAST_FREE:
+        disk = shutil.disk_usage(self.file.parent)
+        if disk.total > 0 and disk.free < self.least_free:  # of some file systems nothing is known
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file))
         self.writer.write(image)
         self.frames += 1
@@ -124,10 +125,10 @@ class OpenVideo:
             BackendError: when it does not hold the frames that were written.
         """
         self.writer.release()
-        capture = cv2.VideoCapture(str(self.file), cv2.CAP_FFMPEG)
-        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture = cv2.VideoCapture(str(self.file))
+        opened, found = capture.isOpened(), max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         capture.release()
-        if found < self.frames:
+        if not opened or 0 < found < self.frames:  # 0 where OpenCV's reader does not count
             raise BackendError(
                 f"{self.file}: the video is not whole ({found} of {self.frames} frames): is the disk full, or the file "
                 "too large for it? Make room, or choose another --project"

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from engine.autobatch import batch_that_fits, choose_batch_size
+from engine.autobatch import choose_batch_size
 from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, EvaluatedBatch, evaluate
 from engine.images import memory_format, resize_to, to_network
@@ -424,29 +424,6 @@ class Trainer:
         self.progress.figures, self.progress.class_map = result.summary, result.metrics.maps
         return result
 
-    def smaller_batch(self, said: str) -> str:
-        """What to tell the user after an epoch that ran out of memory; the state is used up by the trials.
-
-        Args:
-            said: the error's first line.
-        """
-        processes = world_size()
-        own = min(self.batch_size // processes, len(self.loaders.dataset))
-        size = int(1.5 * self.imgsz) if self.options.multi_scale else self.imgsz
-        self.optimizer.zero_grad(set_to_none=True)
-        moments = 0 if self.optimizer.state else 2 if optimizer_name(self.options, self.hyp) != "SGD" else 1
-        fits = batch_that_fits(
-            self.model,
-            training_size(self.model, size),
-            self.device,
-            self.precision,
-            below=own,
-            spare=moments * sum(parameter.nbytes for parameter in self.model.parameters()),
-        )
-        found = f"--batch-size {fits * processes} went through a trial here" if fits else "no smaller batch fits either"
-        kept = f"; {self.folder.last} is from before" if self.folder.last.exists() else ""
-        return f"--batch-size {self.batch_size} at {size} px: out of memory ({said}); {found}, or lower --imgsz{kept}"
-
     def _is_best(self, reached: float) -> bool:
         """Whether this is the best fitness so far; a tie counts."""
         best = self.progress.best_fitness
@@ -462,6 +439,7 @@ class Trainer:
         self.folder.create()
         self.lock.enter_context(locked(self.folder.root))
         self.folder.write_settings(self.options.to_dict(), self.hyp)
+        self.csv.restore()
         if self.options.insert:
             self.folder.write_network(self.model.yaml, self.options.insert)
         had_best, self.progress.best_fitness = self.progress.best_fitness is not None, None

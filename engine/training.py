@@ -15,6 +15,7 @@ from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, Thresholds, evaluate
 from engine.failures import explained, is_out_of_memory
 from engine.options.train import TrainOptions
+from engine.out_of_memory import advice
 from engine.results import ResultsCsv, evaluation_header, evaluation_table
 from engine.resume import ResumedRun, find_run
 from engine.run_files import RunFolder, claimed_folder, locked
@@ -172,7 +173,7 @@ def _fit(trainer: Trainer) -> EvalResult | None:
             raise
         said = first_line(error)
     # the error is gone, and with it all that its step held
-    raise TrainingError(trainer.smaller_batch(said))
+    raise TrainingError(advice(trainer, said))
 
 
 def _open_folder(

@@ -28,6 +28,7 @@ from engine.callbacks import Callback
 from engine.cli import run_command
 from engine.failures import is_out_of_memory
 from engine.precision import Precision
+from engine.results import ResultsCsv
 from engine.stopping import StopRequest
 from models.checkpoint import read_checkpoint
 from models.yolo import DetectionModel
@@ -405,6 +406,17 @@ def test_a_run_folder_that_vanishes_is_made_again(settings, straight, caplog):
         same(*(content[part] for content in contents), part)
     assert read_checkpoint(folder / "weights" / "best.pt").optimizer is None
     assert yaml_load(folder / "opt.yaml")["epochs"] == 2
+
+
+def test_a_table_that_is_gone_is_written_again(tmp_path):
+    table = ResultsCsv(tmp_path / "results.csv")
+    table.restore()
+    assert not table.path.exists()
+    table.append(0, [0.5] * 13)
+    before = table.path.read_text()
+    table.path.unlink()
+    table.restore()
+    assert table.path.read_text() == before
 
 
 def test_after_a_clock_was_set_back_no_run_is_taken_for_the_newest(tmp_path):
