@@ -3,8 +3,8 @@
     python detect.py --weights yolov5s.pt --source photo.jpg        # or a folder, a video, 'folder/*.jpg', list.txt
     python detect.py --weights yolov5s.pt --source rtsp://host/live # or cameras.streams, 0, screen, http://...
 
-Exit codes: 0 done; 1 done, but something could not be read; 2 a wrong option, source or weights file; 130 Ctrl-C, with
-all files finished.
+Exit codes: 0 done; 1 done, but something could not be read; 2 a wrong option, source or weights file; 130 Ctrl-C, 143
+SIGTERM, both with all files finished.
 """
 
 from __future__ import annotations

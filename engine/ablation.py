@@ -92,7 +92,7 @@ class _Run:
         try:
             for candidate, seed in self.ablation.left():
                 self._train(candidate, seed)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             LOGGER.info(f"\nto go on: {self._to_go_on}")
             raise
         models, text = self._write(draw=True)

@@ -1,14 +1,16 @@
-"""``--batch-size -1``: the largest batch that the GPU's memory takes, by measuring small ones."""
+"""Batches that memory takes: for ``--batch-size -1`` by measuring small ones, after a failure by trying smaller."""
 
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
+from engine.failures import is_out_of_memory
 from engine.precision import Precision
 from utils.log import LOGGER
 
@@ -60,6 +62,53 @@ def largest_batch(sizes: Sequence[int], used: Sequence[float], free: float) -> i
     return FALLBACK
 
 
+def batch_that_fits(
+    model: nn.Module, imgsz: int, device: torch.device, precision: Precision, *, below: int, spare: int = 0
+) -> int:
+    """The first of the halves of a batch size that goes forward and backward here, by trying; 0 when none does.
+
+    Args:
+        model: on ``device``; its gradients are gone afterwards, its batch norms have seen the trials.
+        imgsz: training size, px.
+        device: where the model is.
+        precision: what the run computes in.
+        below: batch size that has failed.
+        spare: bytes that have to be left, such as the optimizer's that it has not asked for yet.
+    """
+    model.train()
+    size = below // 2
+    while size >= 1 and not _goes_through(model, size, imgsz, device=device, precision=precision, spare=spare):
+        size //= 2
+    return size
+
+
+def _goes_through(
+    model: nn.Module, size: int, imgsz: int, *, device: torch.device, precision: Precision, spare: int
+) -> bool:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    try:
+        kept = torch.empty(spare, dtype=torch.uint8, device=device)
+        _forward_and_back(model, size, imgsz, device, precision)
+        del kept
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    finally:
+        model.zero_grad(set_to_none=True)
+    return True
+
+
+def _forward_and_back(model: nn.Module, size: int, imgsz: int, device: torch.device, precision: Precision) -> None:
+    """A training step of so many empty images, without the optimizer's part."""
+    images = torch.zeros(size, 3, imgsz, imgsz, device=device)
+    with precision.autocast():
+        levels = model(images)
+    sum(level.float().sum() for level in levels).backward()
+
+
 def _measure(model: nn.Module, imgsz: int, device: torch.device, precision: Precision) -> tuple[list[int], list[float]]:
     """Peak bytes of a forward and backward pass at each batch size that fits."""
     model.train()
@@ -70,10 +119,7 @@ def _measure(model: nn.Module, imgsz: int, device: torch.device, precision: Prec
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         try:
-            images = torch.zeros(size, 3, imgsz, imgsz, device=device)
-            with precision.autocast():
-                levels = model(images)
-            sum(level.float().sum() for level in levels).backward()
+            _forward_and_back(model, size, imgsz, device, precision)
         except torch.OutOfMemoryError:
             break
         sizes.append(size)

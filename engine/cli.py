@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
+from typing import Any
 
 from utils.errors import ProjectError
 from utils.log import setup_logging
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130  # the shell's convention for Ctrl-C
+EXIT_INTERRUPTED = 130  # 128 and the number of the signal, as shells show it for Ctrl-C
 _NO_PLACE_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -20,10 +24,12 @@ def run_command(command: Callable[[], object]) -> int:
 
     Args:
         command: called without arguments; a :class:`ProjectError` from it becomes one line on standard error, and so
-            does a folder without permission or a full disk.
+            does a folder without permission or a full disk. SIGTERM ends it as Ctrl-C does, with files closed, but
+            with the exit code 143.
     """
     setup_logging()
     wait_quietly()
+    before = _end_on_sigterm()
     try:
         command()
     except ProjectError as error:
@@ -36,9 +42,25 @@ def run_command(command: Callable[[], object]) -> int:
         _say(f"{where}: {error.strerror}; make room there, or choose another place", error)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more, now that all is closed, is no traceback
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _end_on_sigterm() -> Any:
+    """Let SIGTERM raise SystemExit; returns the handler that was there, None where nothing was changed."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    return signal.signal(signal.SIGTERM, end)
 
 
 def _say(text: str, error: BaseException) -> None:

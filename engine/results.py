@@ -42,6 +42,7 @@ class ResultsCsv:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lines: list[str] = []  # all of the file, which is written again should it vanish
 
     def append(self, epoch: int, values: Sequence[float]) -> None:
         """Add an epoch.
@@ -56,13 +57,27 @@ class ResultsCsv:
         """
         if len(values) != len(CSV_COLUMNS) - 1:
             raise ValueError(f"a row has {len(CSV_COLUMNS) - 1} values, got {len(values)}")
-        rows = [] if self.path.exists() else [",".join(f"{name:>{_CSV_WIDTH}}" for name in CSV_COLUMNS)]
-        rows.append(",".join(f"{value:>{_CSV_WIDTH}.5g}" for value in (epoch, *values)))
+        row = ",".join(f"{value:>{_CSV_WIDTH}.5g}" for value in (epoch, *values)) + "\n"
         try:
+            self._lines = self._lines or self._begun()
+            self.restore()
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.writelines(f"{row}\n" for row in rows)
+                stream.write(row)
         except OSError as error:
             raise TrainingError(f"{self.path}: cannot be written ({error.strerror or error})") from error
+        self._lines.append(row)
+
+    def restore(self) -> None:
+        """Write all rows again where the file is gone."""
+        if self._lines and not self.path.exists():
+            with self.path.open("w", encoding="utf-8") as stream:
+                stream.writelines(self._lines)
+
+    def _begun(self) -> list[str]:
+        """What the file holds before the first row of this process: that of a resumed run, or the header."""
+        if self.path.exists():
+            return self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        return [",".join(f"{name:>{_CSV_WIDTH}}" for name in CSV_COLUMNS) + "\n"]
 
     def trim(self, last_epoch: int) -> None:
         """Take rows out that a run wrote after its last whole epoch, whole or cut off, in one step.

@@ -72,6 +72,11 @@ class RunFolder:
         """The network's YAML, where the run made one of its own."""
         return self.root / "model.yaml"
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the folders are still where they were made."""
+        return self.weights.is_dir()
+
     def forget_other_run(self) -> None:
         """Remove weights and figures that another run left here: what this one finds later should be its own."""
         for file in (self.last, self.best, self.csv, self.network):
@@ -108,6 +113,10 @@ class RunFolder:
             write_checkpoint(self.best, checkpoint)
         if period > 0 and checkpoint.epoch % period == 0:
             write_checkpoint(self.weights / f"epoch{checkpoint.epoch}.pt", checkpoint)
+        self.write_last(checkpoint)
+
+    def write_last(self, checkpoint: Checkpoint) -> None:
+        """Write ``last.pt``."""
         write_checkpoint(self.last, checkpoint)
 
 
@@ -154,6 +163,8 @@ def locked(folder: Path) -> Iterator[None]:
             LOGGER.debug(f"{folder}: cannot be locked")
         yield
     finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing is not enough while a loader process has a copy
         os.close(descriptor)
 
 

@@ -40,13 +40,16 @@ def precision_of(checkpoint: Checkpoint, device: torch.device) -> Precision | No
 
 
 def capture(trainer: Trainer) -> Checkpoint:
-    """All that is needed to go on after the current epoch as if nothing had happened; every process must call it."""
+    """All that is needed to go on as if nothing had happened, after an epoch or in the middle of one.
+
+    Every process must call it. The checkpoint's epoch is the last whole one.
+    """
     progress, stopper = trainer.progress, trainer.stopper
     return Checkpoint(
         model=trainer.model.state_dict(),
         meta=ModelMeta.of(trainer.model),
         ema=trainer.ema.ema.state_dict(),
-        epoch=progress.epoch,
+        epoch=progress.epoch - 1 if progress.batches else progress.epoch,
         best_fitness=progress.best_fitness,
         updates=trainer.ema.updates,
         optimizer=trainer.optimizer.state_dict(),
@@ -54,6 +57,7 @@ def capture(trainer: Trainer) -> Checkpoint:
         date=timestamp(),
         extra={
             "last_step": progress.last_step,
+            "unfinished": {"batches": progress.batches, "sums": all_gather(list(progress.sums))},
             "figures": list(progress.figures),
             "class_map": torch.from_numpy(progress.class_map),
             "early_stopping": {
@@ -91,6 +95,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.ema.updates = int(checkpoint.updates)
         trainer.loss.balance = list(extra["balance"])
         _restore_progress(trainer, checkpoint)
+        _restore_epoch(trainer, extra)
         _restore_gradients(trainer.model, extra["pending_gradients"])
         _restore_generators(extra["random"])
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
@@ -108,6 +113,16 @@ def _restore_progress(trainer: Trainer, checkpoint: Checkpoint) -> None:
     progress.figures = tuple(extra["figures"])
     progress.class_map = extra["class_map"].numpy().astype(np.float64)
     trainer.stopper.restore(**extra["early_stopping"], epoch=checkpoint.epoch)
+
+
+def _restore_epoch(trainer: Trainer, extra: Mapping[str, Any]) -> None:
+    """How far an epoch had come, where the checkpoint was written in the middle of one."""
+    unfinished = extra.get("unfinished")
+    if not unfinished or not unfinished["batches"]:
+        return
+    sums, place = unfinished["sums"], max(rank(), 0)
+    trainer.progress.batches = min(unfinished["batches"], len(trainer.loaders.train))
+    trainer.progress.sums = tuple(sums[min(place, len(sums) - 1)])
 
 
 def _pending_gradients(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -7,9 +7,13 @@ first, so that the most confident one is drawn on top.
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,12 +96,43 @@ class Sink(Protocol):
 
 
 @dataclass
-class _OpenVideo:
+class OpenVideo:
     """A video being written, for one source."""
 
     writer: cv2.VideoWriter
+    file: Path
     size_wh: tuple[int, int]
     part: int = 1
+    frames: int = 0
+    least_free: int = 1 << 16  # bytes on the disk
+
+    def write(self, image: np.ndarray) -> None:
+        """Add a frame.
+
+        Raises:
+            OSError: when the disk is full; OpenCV itself would go on without a word.
+        """
+        disk = shutil.disk_usage(self.file.parent)
+        if disk.total > 0 and disk.free < self.least_free:  # of some file systems nothing is known
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file))
+        self.writer.write(image)
+        self.frames += 1
+
+    def close(self) -> None:
+        """Finish the file, and look at it.
+
+        Raises:
+            BackendError: when it does not hold the frames that were written.
+        """
+        self.writer.release()
+        capture = cv2.VideoCapture(str(self.file))
+        opened, found = capture.isOpened(), max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        capture.release()
+        if not opened or 0 < found < self.frames:  # 0 where OpenCV's reader does not count
+            raise BackendError(
+                f"{self.file}: the video is not whole ({found} of {self.frames} frames): is the disk full, or the file "
+                "too large for it? Make room, or choose another --project"
+            )
 
 
 class MediaSink:
@@ -108,25 +143,26 @@ class MediaSink:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._videos: dict[Path, _OpenVideo] = {}  # of files one at a time, of streams all of them
+        self._videos: dict[Path, OpenVideo] = {}  # of files one at a time, of streams all of them
         self._origins: dict[Path, Path] = {}
 
     def write(self, frame: Frame) -> None:
         """Save one picture, or add one frame to its video.
 
         Raises:
-            BackendError: when OpenCV cannot write videos here.
+            BackendError: when OpenCV cannot write videos here, or an earlier video is not whole.
+            OSError: when the disk is full.
             OptionError: when the result would replace its own source.
         """
         result = frame.result
         if result.moving:
-            self._video_for(result).writer.write(frame.drawn)
+            self._video_for(result).write(frame.drawn)
         else:
             self.close()
             suffix = ".jpg" if result.path.suffix.lower() in _NOT_WRITABLE else result.path.suffix
             write_image(self._claim(result, f"{result.path.stem}{suffix}"), frame.drawn)
 
-    def _video_for(self, result: FrameResult) -> _OpenVideo:
+    def _video_for(self, result: FrameResult) -> OpenVideo:
         """The open video that a frame belongs to."""
         size_wh = (result.image.shape[1], result.image.shape[0])
         video = self._videos.get(result.path)
@@ -134,21 +170,21 @@ class MediaSink:
         if not begins and video.size_wh == size_wh:
             return video
         if result.stream and video is not None:
-            video.writer.release()
+            video.close()
         elif not result.stream:
             self.close()
         part = 1 if begins else video.part + 1
         self._videos[result.path] = self._open(result, size_wh, part)
         return self._videos[result.path]
 
-    def _open(self, result: FrameResult, size_wh: tuple[int, int], part: int) -> _OpenVideo:
+    def _open(self, result: FrameResult, size_wh: tuple[int, int], part: int) -> OpenVideo:
         stem = result.path.name if result.stream else result.path.stem
         target = self._claim(result, f"{stem}{f'_{part}' if part > 1 else ''}.mp4")
         codec = cv2.VideoWriter.fourcc(*_CODEC)
         writer = cv2.VideoWriter(str(target), codec, result.fps or _DEFAULT_FPS, size_wh)
         if not writer.isOpened():
             raise BackendError(f"{target}: this OpenCV cannot write {_CODEC} videos there; use --nosave")
-        return _OpenVideo(writer, size_wh, part)
+        return OpenVideo(writer, target, size_wh, part)
 
     def _claim(self, result: FrameResult, name: str) -> Path:
         """The file for a source, with a word where it replaces something."""
@@ -162,10 +198,11 @@ class MediaSink:
         return target
 
     def close(self) -> None:
-        """Finish the open videos."""
-        for video in self._videos.values():
-            video.writer.release()
-        self._videos.clear()
+        """Finish the open videos; one that is not whole is reported when all are finished."""
+        with ExitStack() as stack:
+            for video in self._videos.values():
+                stack.callback(video.close)
+            self._videos.clear()
 
 
 class TextSink:

@@ -6,7 +6,8 @@ every evaluation, all come to the same figures and decisions; the main process a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,9 @@ from tqdm import tqdm
 
 from engine.autobatch import choose_batch_size
 from engine.callbacks import Callbacks
-from engine.evaluator import EvalResult, evaluate
+from engine.evaluator import EvalResult, EvaluatedBatch, evaluate
 from engine.images import resize_to
+from engine.lockstep import Trouble, fetch, shared_trouble
 from engine.network import synchronise_norms, wrap_network
 from engine.options.train import TrainOptions
 from engine.precision import Precision
@@ -29,7 +31,7 @@ from engine.results import (
     training_header,
     training_line,
 )
-from engine.run_files import RunFolder
+from engine.run_files import RunFolder, locked
 from engine.run_plots import TrainPlots
 from engine.run_state import capture, precision_of, restore
 from engine.setup import (
@@ -45,14 +47,15 @@ from engine.setup import (
     optimizer_name,
     training_size,
 )
+from engine.stopping import StopRequest
 from models.checkpoint import Checkpoint
 from utils.class_weights import labels_to_class_weights
 from utils.datasets.quad_group import GROUP
 from utils.devices import memory_text
-from utils.dist import all_gather, is_main, rank, tensors_from_main, world_size
+from utils.dist import all_gather, connected, is_main, rank, tensors_from_main, world_size
 from utils.doctor.quick import warn_of_data
 from utils.ema import EarlyStopping, ModelEMA
-from utils.errors import TrainingError
+from utils.errors import ProjectError, TrainingError
 from utils.log import LOGGER
 from utils.loss import ComputeLoss, scale_gains
 from utils.metrics import fitness
@@ -75,6 +78,8 @@ class Progress:
     best_fitness: float | None = None
     losses: tuple[float, float, float] = (0.0, 0.0, 0.0)
     figures: tuple[float, ...] = (0.0,) * 7  # of the last evaluation, as in EvalResult.summary
+    batches: int = 0  # of this epoch that are done; 0 again when the epoch is
+    sums: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of their box, obj and cls losses in this process
     class_map: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (nc,) mAP of each class then
 
 
@@ -112,6 +117,9 @@ class Trainer:
         self.csv = ResultsCsv(folder.csv)
         self.progress = Progress(class_map=np.zeros(self.classes.nc))
         self.stopper = EarlyStopping(patience=options.patience)
+        self.stop = StopRequest()
+        self.lock = ExitStack()  # keeps the run folder to this process; closed by whoever runs the training
+        self.spoiled: Trouble | None = None  # a loss that was no number
 
     # Set-up ----------------------------------------------------------------------------------------------------------
 
@@ -213,9 +221,21 @@ class Trainer:
     def fit(self) -> EvalResult | None:
         """Train to the last epoch, or until patience runs out.
 
+        A signal to end, and an image or a worker that is lost, are heeded between two batches: the state is saved, and
+        what is raised then is raised in all processes of a launch.
+
         Returns:
             The last evaluation.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C.
+            SystemExit: after SIGTERM.
+            ProjectError: when a batch cannot be loaded, a loss is no number, or a file cannot be written.
         """
+        with self.stop:
+            return self._fit()
+
+    def _fit(self) -> EvalResult | None:
         LOGGER.info(
             f"image size {self.imgsz}, {self.loaders.train.num_workers} loader processes, "
             f"epochs {self.progress.epoch} to {self.options.epochs - 1}, run folder {self.folder.root}"
@@ -232,55 +252,117 @@ class Trainer:
             improved = stop = False
             reached = None
             if final or not self.options.noval:
-                result = self.evaluate()
+                result = self._evaluated()
+                self._find_folder()
                 reached = float(fitness(np.array(result.summary, dtype=np.float64)[None])[0])
                 improved = self._is_best(reached)
                 stop = self.stopper(epoch=epoch, fitness=reached)
+            self.progress.batches, self.progress.sums = 0, (0.0, 0.0, 0.0)
             self._record(reached, best=improved, final=final or stop)
             if stop:
                 best = self.stopper.best_epoch
                 LOGGER.info(f"--patience {self.options.patience}: no better fitness since epoch {best}, training ends")
                 break
+        self._heed(None)
         self.plots.results(self.folder.csv)
         return result
 
     def train_epoch(self, epoch: int) -> tuple[float, float, float]:
-        """One pass over the training images; returns the mean box, obj and cls loss.
+        """One pass over the training images, or what is left of it; returns the mean box, obj and cls loss.
 
         Raises:
-            TrainingError: when the losses are no numbers any more.
+            TrainingError: when a loss is no number any more.
         """
         self.model.train()
         loader = self.loaders.train
         if self.options.image_weights:
             labels = self.loaders.dataset.labels
             loader.draw_by(image_weights(labels, self.model.class_weights, self.progress.class_map))
-        loader.set_epoch(epoch)
+        first = self.progress.batches
+        loader.set_epoch(epoch, first)
         LOGGER.info(f"\n{training_header()}")
-        sums = torch.zeros(3, device=self.device)
+        sums = torch.tensor(self.progress.sums, device=self.device)
         title = f"{epoch}/{self.options.epochs - 1}"
-        silent = not is_main()
-        with tqdm(loader, dynamic_ncols=True, disable=silent) as bar:
-            for index, (images, targets, paths, _) in enumerate(bar):
+        with tqdm(total=len(loader), initial=first, dynamic_ncols=True, disable=not is_main()) as bar:
+            for index, (images, targets, paths, _) in enumerate(self._in_step(iter(loader)), first):
                 iteration = epoch * len(loader) + index
                 batch = self._inputs(images, epoch, index)
-                sums += self.step(batch, targets.to(self.device), iteration)
+                items = self.step(batch, targets.to(self.device), iteration)
+                sums += items
+                self._count(index + 1, sums, items, paths)
                 self.plots.batch(iteration, batch, targets, paths)
-                if not silent:
-                    means = (sums / (index + 1)).tolist()
-                    line = training_line(title, memory_text(self.device), means, len(targets), batch.shape[-1])
-                    bar.set_description(line, refresh=False)
-        return self._mean_losses(sums / max(len(loader), 1), epoch)
+                means = [total / (index + 1) for total in self.progress.sums]
+                line = training_line(title, memory_text(self.device), means, len(targets), batch.shape[-1])
+                bar.set_description(line, refresh=False)
+                bar.update()
+        return tuple(np.mean(all_gather((sums / max(len(loader), 1)).tolist()), axis=0).tolist())
 
-    def _mean_losses(self, own: torch.Tensor, epoch: int) -> tuple[float, float, float]:
-        """The epoch's mean losses over all processes; an error when they are no numbers."""
-        means = np.mean(all_gather(own.tolist()), axis=0).tolist()
-        if not is_finite(means):
-            raise TrainingError(
-                f"the losses of epoch {epoch} are {means}: lower lr0, or look for odd labels"
-                + (f"; {self.folder.last} is still that of the epoch before" if self.folder.last.exists() else "")
-            )
-        return tuple(means)
+    def _in_step(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Each batch, once all processes have theirs and none has a reason to end."""
+        while True:
+            batch, trouble = (None, None) if self.stop.signal else fetch(batches)
+            self._heed(self.spoiled or trouble)
+            if batch is None:
+                return
+            yield batch
+
+    def _heed(self, own: Trouble | None) -> None:
+        """End where any process has to, all of them alike, with the state saved if it is good.
+
+        A wish to stop comes first: the same signal may have ended a loader process.
+        """
+        asked = self.stop.error()
+        sound = own is None or own.sound
+        trouble = shared_trouble(Trouble(asked) if asked and sound else own, self.device)
+        if trouble is not None:
+            if trouble.sound:
+                self._save_unfinished()
+            raise trouble.error
+
+    def _count(self, done: int, sums: torch.Tensor, items: torch.Tensor, paths: Sequence[str]) -> None:
+        """Take note of a batch, and of losses that are no numbers: all processes end before they take the next one."""
+        self.progress.batches, self.progress.sums = done, tuple(sums.tolist())
+        if not is_finite(self.progress.sums):
+            self.spoiled = Trouble(self._not_a_number(items.tolist(), paths), sound=False)
+
+    def _not_a_number(self, losses: Sequence[float], paths: Sequence[str]) -> TrainingError:
+        named = ", ".join(f"{name} {loss:.4g}" for name, loss in zip(("box", "obj", "cls"), losses, strict=True))
+        kept = f"{self.folder.last} is from before it" if self.folder.last.exists() else "no epoch was finished before"
+        return TrainingError(
+            f"epoch {self.progress.epoch}, batch {self.progress.batches}: the loss is no finite number ({named}); "
+            f"lower lr0, or look at the images of this batch and their labels: {', '.join(paths)}. {kept}"
+        )
+
+    def _evaluated(self) -> EvalResult:
+        """The evaluation after an epoch; alone, a process may end in the middle of it, with the training's state saved.
+
+        Several processes heed a signal after it, as they take different numbers of batches.
+        """
+        try:
+            return self.evaluate()
+        except (ProjectError, KeyboardInterrupt, SystemExit):
+            if not connected():
+                self._save_unfinished()
+            asked = self.stop.error()
+            if asked is not None:
+                raise asked from None
+            raise
+
+    def _end_if_asked(self, _: EvaluatedBatch) -> None:
+        asked = self.stop.error()
+        if asked is not None and not connected():
+            raise asked
+
+    def _save_unfinished(self) -> None:
+        """Save the state in the middle of an epoch, to go on after its last batch."""
+        if self.progress.batches == 0:  # the last checkpoint is of this very moment
+            return
+        checkpoint = capture(self)
+        self._find_folder()
+        if is_main():
+            self.folder.write_last(checkpoint)
+            place = f"batch {self.progress.batches} of {len(self.loaders.train)}, epoch {self.progress.epoch}"
+            LOGGER.info(f"\nsaved after {place}: {self.folder.last}")
 
     def _inputs(self, images: torch.Tensor, epoch: int, index: int) -> torch.Tensor:
         """A batch as the network takes it, with ``--multi-scale`` in a size of its own."""
@@ -337,6 +419,7 @@ class Trainer:
             autocast=self.precision.dtype,
             single_cls=self.options.single_cls,
             compute_loss=self.loss,
+            observers=[self._end_if_asked],
             progress=evaluation_header(),
         )
         LOGGER.info(evaluation_table(result, self.classes.names)[0])
@@ -353,6 +436,22 @@ class Trainer:
         self.progress.best_fitness = reached
         return True
 
+    def _find_folder(self) -> None:
+        """Make the run folder again where it has vanished, rather than lose the training with it."""
+        if not is_main() or self.folder.is_whole:
+            return
+        self.folder.create()
+        self.lock.enter_context(locked(self.folder.root))
+        self.folder.write_settings(self.options.to_dict(), self.hyp)
+        self.csv.restore()
+        if self.options.insert:
+            self.folder.write_network(self.model.yaml, self.options.insert)
+        had_best, self.progress.best_fitness = self.progress.best_fitness is not None, None
+        LOGGER.warning(
+            f"{self.folder.root}: the run folder has vanished and is made again, with results.csv and last.pt"
+            + ("; best.pt is lost, and the best epoch from here on takes its place" if had_best else "")
+        )
+
     def _record(self, reached: float | None, *, best: bool, final: bool) -> None:
         """Write the epoch's row, then its checkpoint, then tell who listens; ``reached`` is its fitness."""
         epoch = self.progress.epoch
@@ -360,6 +459,7 @@ class Trainer:
         values = [*self.progress.losses, *self.progress.figures, *rates]
         keep = final or not self.options.nosave
         checkpoint = capture(self) if keep else None
+        self._find_folder()
         if not is_main():
             return
         self.csv.append(epoch, values)

@@ -13,8 +13,9 @@ import torch
 
 from engine.callbacks import Callbacks
 from engine.evaluator import EvalResult, Thresholds, evaluate
-from engine.failures import explained
+from engine.failures import explained, is_out_of_memory
 from engine.options.train import TrainOptions
+from engine.out_of_memory import advice
 from engine.results import ResultsCsv, evaluation_header, evaluation_table
 from engine.resume import ResumedRun, find_run
 from engine.run_files import RunFolder, claimed_folder, locked
@@ -28,7 +29,7 @@ from utils.atomic import clear_leftovers
 from utils.datasets.quad_group import require_group
 from utils.devices import select_device
 from utils.dist import from_main, is_main, local_rank, main_first, process_group, world_size
-from utils.errors import BackendError, OptionError
+from utils.errors import BackendError, OptionError, ProjectError, TrainingError, first_line
 from utils.log import LOGGER, at_level
 from utils.paths import make_folder
 from utils.stripping import strip_optimizer
@@ -133,10 +134,12 @@ def _train(
         if is_main():
             trainer.callbacks = Callbacks(CurveLog(folder.root, first_epoch=first_epoch) if curves else None, events)
             make_folder(folder.root)
-        with locked(folder.root) if is_main() else nullcontext():
+        with trainer.lock as lock:
+            if is_main():
+                lock.enter_context(locked(folder.root))
             trainer.prepare()
             if is_main():
-                _open_folder(folder, options, hyp, resumed=first_epoch if resumed else None)
+                _open_folder(folder, options, hyp, first_epoch if resumed else None, trainer.progress.batches)
                 if options.insert:
                     folder.write_network(trainer.model.yaml, options.insert)
             final = _fit_and_check(trainer)
@@ -148,17 +151,35 @@ def _train(
 
 
 def _fit_and_check(trainer: Trainer) -> EvalResult | None:
-    """All epochs, then the final check; Ctrl-C says how to go on."""
+    """All epochs, then the final check; whoever ends them is told how to go on."""
     try:
-        result = trainer.fit()
+        result = _fit(trainer)
         return check_best(trainer) or result
-    except KeyboardInterrupt:
-        _say_how_to_go_on(trainer.folder)
+    except (KeyboardInterrupt, SystemExit):
+        LOGGER.info(f"\n{_how_to_go_on(trainer.folder)}")
+        raise
+    except (ProjectError, OSError) as error:
+        if trainer.spoiled is None:  # the same batch would give the same again
+            error.add_note(_how_to_go_on(trainer.folder))
         raise
 
 
-def _open_folder(folder: RunFolder, options: TrainOptions, hyp: Mapping[str, Any], resumed: int | None) -> None:
-    """Make the run folder ready and write down the settings; ``resumed`` is the epoch that a run goes on with.
+def _fit(trainer: Trainer) -> EvalResult | None:
+    """All epochs; where memory runs out, the error says which batch size goes through."""
+    try:
+        return trainer.fit()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = first_line(error)
+    # the error is gone, and with it all that its step held
+    raise TrainingError(advice(trainer, said))
+
+
+def _open_folder(
+    folder: RunFolder, options: TrainOptions, hyp: Mapping[str, Any], resumed: int | None, batch: int
+) -> None:
+    """Make the run folder ready and write down the settings; a run goes on with the epoch ``resumed`` at ``batch``.
 
     Not before model, data and state stand: a mistake there should leave nothing behind, and an older run in the same
     folder as it was.
@@ -171,15 +192,14 @@ def _open_folder(folder: RunFolder, options: TrainOptions, hyp: Mapping[str, Any
     folder.write_settings(options.to_dict(), hyp)
     if resumed is not None:
         ResultsCsv(folder.csv).trim(resumed - 1)
-        LOGGER.info(f"going on with {folder.root} after epoch {resumed - 1}")
+        LOGGER.info(f"going on with {folder.root} at epoch {resumed}" + (f", batch {batch}" if batch else ""))
 
 
-def _say_how_to_go_on(folder: RunFolder) -> None:
-    """After Ctrl-C: whether there is something to resume, and how."""
+def _how_to_go_on(folder: RunFolder) -> str:
+    """After an early end: whether there is something to resume, and how."""
     if folder.last.exists():
-        LOGGER.info(f"\nto go on after the last whole epoch: python train.py --resume {folder.root}")
-    else:
-        LOGGER.info(f"\nno epoch was finished: there is nothing to resume in {folder.root}")
+        return f"to go on from what is saved: python train.py --resume {folder.root}"
+    return f"nothing was saved yet: there is nothing to resume in {folder.root}"
 
 
 def check_best(trainer: Trainer) -> EvalResult | None:

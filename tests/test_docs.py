@@ -47,8 +47,23 @@ def test_every_flag_has_a_row_and_a_test(page, heading, options, other_names):
     flags = {name for action in options.parser()._actions for name in action.option_strings}
     assert set(table) == flags - other_names - {"-h", "--help"}
     for flag, cell in table.items():
-        named = re.search(r"`(tests/\S+\.py)::(\w+)`", cell)
-        assert named, f"{flag}: no test named"
-        tree = ast.parse((ROOT / named[1]).read_text(encoding="utf-8"))
+        assert_tests_are_there(flag, cell)
+
+
+def assert_tests_are_there(row: str, cell: str) -> None:
+    """A cell of a table names one test or more, and each is in the file that it names."""
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", cell)
+    assert named, f"{row}: no test named"
+    for file, name in named:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-        assert named[2] in names, f"{flag}: {named[1]} has no {named[2]}"
+        assert name in names, f"{row}: {file} has no {name}"
+
+
+def test_every_promise_of_reliability_names_tests():
+    lines = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+    table = [line for line in lines if line.startswith("| ") and not line.startswith("| promise |")]
+    assert len(table) > 20
+    for line in table:
+        promise, tests, _ = line.removeprefix("| ").removesuffix("|").split(" |", 2)
+        assert_tests_are_there(promise, tests)

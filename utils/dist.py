@@ -91,6 +91,20 @@ def all_gather(value: _Value) -> list[_Value]:
     return gathered
 
 
+def any_process(holds: bool, device: torch.device) -> bool:
+    """Whether something holds in at least one process; every process gets the answer.
+
+    Args:
+        holds: in this one.
+        device: where this process computes.
+    """
+    if not connected():
+        return holds
+    flag = torch.tensor(int(holds), device=device)
+    torch_dist.all_reduce(flag, torch_dist.ReduceOp.MAX)
+    return bool(flag)
+
+
 def from_main(value: _Value) -> _Value:
     """The value that the main process gave, in every process; the others' is not looked at."""
     if not connected():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import stat
+import time
 from pathlib import Path
 
-from utils.errors import ConfigError
+from utils.errors import CheckpointError, ConfigError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent  # of the clone; the folder of the package when installed
 _NUMBERED_RUNS = 9999  # more runs than this in one folder is a loop gone wild, not a user
@@ -16,6 +17,7 @@ _SPECIAL_KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+_CLOCKS_DIFFER = 120.0  # seconds between this machine and a file server
 _UNSAFE = re.compile(r'[\x00-\x1f<>:"/\\|?*]')
 
 
@@ -150,6 +152,17 @@ def special_kind(path: str | Path) -> str:
 
 
 def get_latest_run(search_dir: str | Path = ".") -> str:
-    """Path of the most recently written ``last*.pt`` anywhere below a folder, or "" when there is none."""
-    found = [path for path in Path(search_dir).rglob("last*.pt") if path.is_file()]
-    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else ""
+    """Path of the most recently written ``last*.pt`` anywhere below a folder, or "" when there is none.
+
+    Raises:
+        CheckpointError: when there are several, and one was written later than now: the clock has been set back, and
+            which is the newest cannot be told.
+    """
+    times = {path: path.stat().st_mtime for path in Path(search_dir).rglob("last*.pt") if path.is_file()}
+    newest = max(times, key=times.__getitem__, default="")
+    if len(times) > 1 and times[newest] > time.time() + _CLOCKS_DIFFER:
+        raise CheckpointError(
+            f"{newest}: was written later than now, so the clock has been set back, and which of {len(times)} runs is "
+            "the newest cannot be told; give the path of one"
+        )
+    return str(newest)

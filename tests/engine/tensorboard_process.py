@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -52,7 +53,9 @@ def train(folder: Path) -> dict:
 
 
 def main(root: Path) -> None:
-    """Write what is found to ``found.json``."""
+    """Write what is found to ``found.json``, and what is printed meanwhile to ``printed.txt``."""
+    printed = os.open(root / "printed.txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(printed, 2)
     logging.getLogger("yolov5").setLevel("INFO")
     CurveLog(root).close()
     found = {"imported": [name for name in sys.modules if name.split(".")[0] == "tensorboard"]}

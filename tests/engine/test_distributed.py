@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_faults import at_pass, told
 from test_resume import StopAfter, same_runs
 from tiny_dataset import make_dataset
 from training_process import launch, tiny_model
@@ -29,7 +32,7 @@ from engine.training import train_run
 from models.checkpoint import Checkpoint, ModelMeta, read_checkpoint, write_checkpoint
 from models.yolo import DetectionModel
 from utils.dist import process_group
-from utils.errors import OptionError, TrainingError
+from utils.errors import DatasetError, OptionError, TrainingError
 from utils.loss import ComputeLoss, scale_gains
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,6 +196,70 @@ def test_when_one_rank_dies_the_others_end_and_say_so(settings, tmp_path):
     assert children[0].exitcode == 2
     assert "error: process 0 lost another process of this launch" in (tmp_path / "0.log").read_text()
     assert read_checkpoint(last).epoch >= 0
+
+
+def test_when_one_rank_is_told_to_stop_all_end_with_the_state_saved(settings, tmp_path):
+    settings = {**settings, "epochs": 100_000, "name": "told", "patience": 0, "noval": True, "nbs": 4000}
+    children = launch(endless_run, settings, tmp_path)
+    last = Path(settings["project"]) / "told" / "weights" / "last.pt"
+    due = time.monotonic() + 60
+    while not last.exists() and time.monotonic() < due:
+        time.sleep(0.05)
+    os.kill(children[1].pid, signal.SIGTERM)
+    for child in children:
+        child.join(30)
+    assert [child.exitcode for child in children] == [143, 143]
+    assert len(read_checkpoint(last).extra["unfinished"]["sums"]) == 2
+    assert "python train.py --resume" in (tmp_path / "0.log").read_text()
+
+
+def told_run(rank: int, settings: dict) -> None:
+    """Train until one rank is told to stop in the middle of an epoch."""
+    with pytest.raises(SystemExit), at_pass(3, told(signal.SIGTERM)) if rank == 1 else nullcontext():
+        train.run(**settings)
+
+
+@pytest.mark.slow
+def test_several_ranks_go_on_exactly_in_the_middle_of_an_epoch(settings, tmp_path):
+    settings = {**settings, "nbs": 4000}
+    join(launch(whole_run, settings, tmp_path, "unstopped"))
+    join(launch(told_run, {**settings, "name": "stopped"}))
+    folder = Path(settings["project"]) / "stopped"
+    half_way = read_checkpoint(folder / "weights" / "last.pt")
+    assert (half_way.epoch, half_way.extra["unfinished"]["batches"]) == (0, 1)
+    join(launch(resumed_run, str(folder)))
+    same_runs(folder.with_name("unstopped"), folder)
+
+
+def spoiled_run(rank: int, settings: dict, folder: Path, fault: str) -> None:
+    """Train until something happens to one rank; write down what each rank is told."""
+    options = TrainOptions.from_kwargs(**settings)
+    with process_group(CPU):
+        trainer = Trainer(options, load_hyperparameters(HYP), load_data(options), CPU, RunFolder(folder / "run"))
+        trainer.build()
+        trainer.prepare()
+        trainer.folder.create()
+        if rank == 1 and fault == "loss":
+            trainer.model.model[0].conv.weight.data.fill_(float("nan"))
+        if rank == 1 and fault == "image":
+            trainer.loaders.dataset.im_files = [str(folder / "gone.png")] * len(trainer.loaders.dataset)
+        try:
+            trainer.fit()
+        except (TrainingError, DatasetError) as error:
+            (folder / f"{rank}.txt").write_text("\n".join([str(error), *error.__notes__]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("loss", "epoch 0, batch 1: the loss is no finite"), ("image", r".*/gone\.png: cannot be read")],
+)
+def test_what_happens_to_one_rank_ends_all_and_is_said_by_all(settings, tmp_path, fault, message):
+    join(launch(spoiled_run, settings, tmp_path, fault))
+    said = [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)]
+    assert said[0] == said[1]
+    assert re.match(message, said[0])
+    assert said[0].endswith("in process 1 of this launch")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import logging
+import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -13,9 +15,9 @@ import pytest
 
 from engine.predictor import FrameResult
 from engine.progress import describe
-from engine.sinks import CropSink, CsvSink, DrawingStyle, Frame, MediaSink, TextSink, safe_name
+from engine.sinks import CropSink, CsvSink, DrawingStyle, Frame, MediaSink, OpenVideo, TextSink, safe_name
 from utils.drawing import Annotator, colors
-from utils.errors import OptionError
+from utils.errors import BackendError, OptionError
 from utils.image_io import read_image, write_image
 from utils.log import LOGGER
 
@@ -150,6 +152,39 @@ def test_two_videos_after_each_other_become_two_files(tmp_path):
         for path, frame in (("/x/a.mov", 1), ("/x/a.mov", 2), ("/x/b.gif", 1), ("/x/im.jpg", 0), ("/x/c.MP4", 1)):
             sink.write(Frame(result(path=path, frame=frame)))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "b.mp4", "c.mp4", "im.jpg"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes there")
+def test_a_video_that_the_disk_has_no_room_for_is_reported(tmp_path):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sink, noise = MediaSink(tmp_path), np.random.default_rng(0)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, before[1]))
+    try:
+        for number in range(1, 9):
+            one = result(path="/x/clip.avi", frame=number)
+            noise.random(out=(frame := np.empty(one.image.shape)))
+            sink.write(Frame(dataclasses.replace(one, image=(255 * frame).astype(np.uint8))))
+        with pytest.raises(
+            BackendError, match=r"clip\.mp4: the video is not whole \(0 of 8 frames\): is the disk full"
+        ):
+            sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    sink.close()  # once is enough
+
+
+def test_a_video_ends_when_the_disk_is_full(tmp_path):
+    file = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 48))
+    video = OpenVideo(writer, file, (64, 48))
+    video.write(np.zeros((48, 64, 3), np.uint8))
+    video.least_free = 1 << 62  # more than any disk has
+    with pytest.raises(OSError, match="No space left"):
+        video.write(np.zeros((48, 64, 3), np.uint8))
+    video.close()
+    assert video.frames == 1
 
 
 def test_log_line_of_a_frame():

@@ -25,7 +25,7 @@ def apart(tmp_path_factory):
     process = start_function(main, folder)
     process.join(120)
     assert process.exitcode == 0
-    return json.loads((folder / "found.json").read_text())
+    return {**json.loads((folder / "found.json").read_text()), "printed": (folder / "printed.txt").read_text()}
 
 
 def values_of(epoch: int, shift: float = 0.0) -> list[float]:
@@ -77,6 +77,14 @@ def test_a_resumed_run_has_every_epoch_once(tmp_path):
     assert read(tmp_path)[TAGS[0]] == [(0, 0), (1, 1), (2, 102), (3, 103), (4, 104)]
 
 
+def test_events_after_a_clock_was_set_back_come_after_the_others(tmp_path):
+    write(CurveLog(tmp_path), range(3))
+    (file,) = tmp_path.iterdir()
+    file.rename(file.with_name("events.out.tfevents.9000000000.host.1.0"))
+    write(CurveLog(tmp_path, first_epoch=1), range(1, 3), shift=100)
+    assert read(tmp_path)[TAGS[0]] == [(0, 0), (1, 101), (2, 102)]
+
+
 def test_not_a_number_is_written_as_it_is(tmp_path):
     log = CurveLog(tmp_path)
     log.run("on_fit_epoch_end", epoch=0, values=[float("nan")] * len(TAGS), fitness=None)
@@ -105,6 +113,7 @@ def test_a_full_disk_is_one_warning_and_training_goes_on(apart, limit):
     assert len(warnings) == 1 and "CurveLog" in warnings[0]
     assert (run["epochs"], run["ended"]) == (5, 1)
     assert all(size <= limit for size in run["sizes"])
+    assert "Traceback" not in apart["printed"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, caplog, monkeypatch):

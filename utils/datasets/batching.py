@@ -6,8 +6,10 @@ Nothing depends on the number of workers: what is asked for names the epoch, so 
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from utils.datasets.detection import LoadImagesAndLabels
-from utils.datasets.items import collate
+from utils.datasets.items import Batch, collate
 from utils.datasets.quad_group import GROUP, require_group
 from utils.datasets.sampling import EpochBatches
+from utils.datasets.worker_faults import collate_shared, explained_faults, outlive_ctrl_c, quiet_deaths
 from utils.dist import local_world_size, world_size
 from utils.errors import OptionError
 from utils.log import LOGGER
@@ -28,9 +31,32 @@ from utils.log import LOGGER
 class EpochLoader(DataLoader):
     """A DataLoader whose epochs can be named; without naming, each pass is the next epoch."""
 
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the next pass; order and augmentation follow from it."""
-        self.batch_sampler.set_epoch(epoch)
+    _workers: Sequence[BaseProcess] = ()
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches; what goes wrong in a worker process is raised as if it had happened here.
+
+        Raises:
+            ProjectError: when an image cannot be read, a worker has died, or memory has run out.
+        """
+        with explained_faults(self._workers), quiet_deaths():
+            batches = super().__iter__()
+        self._workers = self._workers or multiprocessing.active_children()
+        while True:
+            with explained_faults(self._workers):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Name the epoch of the next pass; order and augmentation follow from it.
+
+        Args:
+            epoch: from 0.
+            first: number of the batch that the pass begins with.
+        """
+        self.batch_sampler.set_epoch(epoch, first)
 
     def draw_by(self, weights: np.ndarray | None) -> None:
         """From the next epoch on, draw images with replacement; see :meth:`EpochBatches.draw_by`.
@@ -43,6 +69,7 @@ class EpochLoader(DataLoader):
 
 def _start_worker(_: int) -> None:
     """Workers share the processor among themselves, one thread each, and the memory they start with."""
+    outlive_ctrl_c()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     gc.freeze()  # a full pass of the collector would write to all that came over, and so copy some 90 MB
@@ -167,7 +194,7 @@ def _loader(dataset: LoadImagesAndLabels, batches: EpochBatches, workers: int, s
         dataset,
         batch_sampler=batches,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate_shared if workers else collate,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         worker_init_fn=_start_worker,

@@ -52,13 +52,13 @@ class EpochBatches(Sampler[list]):
         self._fixed = dataset.rect
         self._shuffle, self._seed, self._quad = shuffle and not self._fixed, seed & _SEED_MASK, quad
         self._probabilities: np.ndarray | None = None
-        self._next_epoch = 0
+        self._next_epoch = self._first = 0
         fixed = dataset.batch if self._fixed else None
         self._batches = _own_batches(self._count, batch_size, fixed, rank=rank, ranks=ranks, repeat=repeat, quad=quad)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Name the epoch of the next pass."""
-        self._next_epoch = epoch
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """Name the epoch of the next pass, and the batch that it begins with."""
+        self._next_epoch, self._first = epoch, first
 
     def draw_by(self, weights: np.ndarray | None) -> None:
         """From the next pass on, draw as many images as there are, with replacement.
@@ -87,9 +87,10 @@ class EpochBatches(Sampler[list]):
 
     def __iter__(self) -> Iterator[list[ItemKey] | list[QuadKey]]:
         epoch, self._next_epoch = self._next_epoch, self._next_epoch + 1
+        first, self._first = self._first, 0
         order, draws = self._order(epoch)
         enlarged = np.random.default_rng((_QUAD_DRAWS, self._seed, epoch)).random(self._count) < 0.5
-        for positions in self._batches:
+        for positions in self._batches[first:]:
             pairs = zip(order[positions].tolist(), draws[positions].tolist(), strict=True)
             keys = [ItemKey(index, epoch, draw) for index, draw in pairs]
             yield _in_groups(keys, enlarged) if self._quad else keys
