@@ -4,6 +4,7 @@
     python benchmark.py attention --quick    # the same on small images, to see that it works
     python benchmark.py attention --help     # its flags
     python benchmark.py detect               # a video through detect.py, its steps in turns and at the same time
+    python benchmark.py growth               # time and memory by image size, batch, labels, workers
 
 Tables and a picture go to ``runs/benchmark/``, and with ``--docs`` into the documentation. Exit codes: 0 done; 2 a
 wrong option.
@@ -22,6 +23,7 @@ from typing import Any
 from engine.cli import run_command
 from engine.options.base import Options
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
+from engine.options.growth_benchmark import GrowthBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from utils.errors import OptionError
 from utils.log import setup_logging
@@ -55,6 +57,12 @@ BENCHMARKS = {
         DetectBenchmarkOptions,
         "engine.benchmarks.detection",
         "run_detect",
+    ),
+    "growth": Benchmark(
+        "time and memory by image size, batch, labels of a data set and workers of the loader",
+        GrowthBenchmarkOptions,
+        "engine.benchmarks.growth",
+        "run_growth",
     ),
 }
 
