@@ -53,6 +53,7 @@ def run_growth(given: GrowthBenchmarkOptions) -> GrowthResult:
 
     Raises:
         BackendError: when the device is not there, or does not tell about its memory.
+        OptionError: when a network cannot take an image size.
         ConfigError: when there is no such network, the folder cannot be made, or the page of the documentation has no
             place for the result.
     """
@@ -66,6 +67,9 @@ def run_growth(given: GrowthBenchmarkOptions) -> GrowthResult:
         section_bounds(page, section)  # a page without a place for it is an error now, not after minutes
     with at_level(logging.WARNING):
         networks = [Network(cfg, device) for cfg in options.cfg]
+    for network in networks:
+        network.refuse_unfit("--sizes", options.sizes)
+        network.refuse_unfit("--imgsz", [options.imgsz])
     folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
     with threads_of_torch(options.threads if device.type == "cpu" else torch.get_num_threads()):
         curves = _measure(options, networks, device)

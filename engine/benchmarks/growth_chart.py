@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.benchmarks.growth_curves import AXES, MEMORY, TIME, Curve, of_axis
-from utils.figures import ACCENT, FAINT, GREY, new_figure, note, save_figure, tidy
+from utils.figures import ACCENT, GREY, new_figure, note, save_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +17,7 @@ _UNITS = {TIME: (1e3, "ms"), MEMORY: (2**-20, "MiB")}
 _LEGEND = "e: exponent over the upper three points, behind it that of the work; dotted: as the work grows"
 _NARROW = 50  # ratio of an axis's ends below which 2 and 5 have a mark of their own
 _LEAST_RANGE = 4  # ratio of the ends of an axis of figures
+_LINE = 0.065  # of a panel's height that a line of its legend takes
 _FEW_PLACES = 8  # that are marked each
 
 
@@ -55,8 +56,8 @@ def _draw(panel: Axes, curves: Sequence[Curve]) -> None:
         panel.plot(places, expected, ":", color=colour, linewidth=0.9)
         figures = [factor * point.figure for point in points]
         panel.plot(places, figures, ".-", color=colour, linewidth=1.5, label=_label(curve))
-    panel.legend(fontsize=7.5, frameon=True, framealpha=0.85, edgecolor=FAINT, loc="best")
-    _scale(panel, sorted({point.at for curve in shown for point in curve.points}))
+    _scale(panel, sorted({point.at for curve in shown for point in curve.points}), _LINE * len(shown))
+    panel.legend(fontsize=7.5, frameon=False, loc="upper left", borderaxespad=0.0)
 
 
 def _label(curve: Curve) -> str:
@@ -64,8 +65,14 @@ def _label(curve: Curve) -> str:
     return curve.name if own is None or due is None else f"{curve.name}: e {own:.2f} ({due:.2f})"
 
 
-def _scale(panel: Axes, places: Sequence[int]) -> None:
-    """Logarithmic, with marks at the places and plain numbers; an axis that begins at 0 stays as it is."""
+def _scale(panel: Axes, places: Sequence[int], legend: float) -> None:
+    """Logarithmic, with marks at the places and plain numbers; an axis that begins at 0 stays as it is.
+
+    Args:
+        panel: where curves are drawn already.
+        places: of the points.
+        legend: share of the panel's height that stays free above the curves.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator  # noqa: PLC0415 - as in figures
 
     panel.set_yscale("log")
@@ -77,7 +84,7 @@ def _scale(panel: Axes, places: Sequence[int]) -> None:
     low, high = panel.get_ylim()
     room = max(_LEAST_RANGE / (high / low), 1.0) ** 0.5  # else what hardly changes would look as if it did
     low, high = low / room, high * room
-    panel.set_ylim(low, high)
+    panel.set_ylim(low, low * (high / low) ** (1 / (1 - legend)))
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < _NARROW else (1,)))
-    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     panel.yaxis.set_minor_formatter(NullFormatter())

@@ -19,10 +19,12 @@ from engine.images import memory_format, to_network
 from engine.setup import load_hyperparameters
 from models.yolo import DetectionModel
 from utils.ema import ModelEMA
+from utils.errors import OptionError
 from utils.loss import ComputeLoss, scale_gains
 from utils.model_info import count_flops
 from utils.nms import non_max_suppression
 from utils.optim import smart_optimizer
+from utils.sizes import grid_size
 
 _BOXES = 8  # an image
 _KINDS = ("inference", "training")
@@ -67,6 +69,13 @@ class Network:
         self.model.hyp = scale_gains(hyp, model.model[-1].nl, model.nc, 640)
         self.loss, self.ema = ComputeLoss(self.model), ModelEMA(self.model)
         self.optimizer = smart_optimizer(self.model, "SGD", hyp["lr0"], hyp["momentum"], hyp["weight_decay"])
+
+    def refuse_unfit(self, flag: str, sides: Iterable[int]) -> None:
+        """Raise an OptionError for image sides, px, that this network cannot be trained at."""
+        grid = grid_size(self.model.stride)
+        for side in sides:
+            if side % grid or side < 2 * grid:  # of a single cell no norm layer can take a variance
+                raise OptionError(f"{flag} {side}: {self.name} takes multiples of {grid} from {2 * grid}")
 
     @torch.inference_mode()
     def inference(self, images: Tensor, _: Tensor) -> list[Tensor]:

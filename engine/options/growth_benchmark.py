@@ -28,7 +28,9 @@ class GrowthBenchmarkOptions(Options):
     cfg: list[str] = flag(["yolov5n.yaml", "yolov5n-biformer.yaml"], "networks, model YAMLs")
     sizes: list[int] = flag([320, 480, 640, 960, 1280], "image sides, px, multiples of 32 from 64")
     batches: list[int] = flag([1, 2, 4, 8, 16, 32, 64], "images a batch")
-    labels: list[int] = flag([100, 1000, 10_000, 100_000, 1_000_000], "labels in a data set; an image has 10")
+    labels: list[int] = flag(
+        [100, 1000, 10_000, 100_000, 1_000_000], "labels in a data set, multiples of 10: an image has 10"
+    )
     workers: list[int] = flag([0, 1, 2], "worker processes of the loader")
     imgsz: int = flag(192, "image size, px, where batch or workers vary", names=("--imgsz", "--img", "--img-size"))
     batch_size: int = flag(1, "images a batch where the image size varies")
@@ -53,7 +55,8 @@ class GrowthBenchmarkOptions(Options):
             fits = all(side >= _LEAST_SIDE and side % _STRIDE == 0 for side in sides)
             self._require(fits, name, f"multiples of {_STRIDE} from {_LEAST_SIDE}")
         self._require(all(batch >= 1 for batch in self.batches), "batches", "numbers from 1")
-        self._require(all(count >= LABELS_PER_IMAGE for count in self.labels), "labels", f"from {LABELS_PER_IMAGE}")
+        whole = all(count > 0 and count % LABELS_PER_IMAGE == 0 for count in self.labels)
+        self._require(whole, "labels", f"multiples of {LABELS_PER_IMAGE}")
         self._require(all(count >= 0 for count in self.workers), "workers", "numbers from 0")
         for name in ("cfg", "sizes", "batches", "labels", "workers"):
             self._require(bool(getattr(self, name)), name, "at least one")

@@ -164,8 +164,9 @@ def test_a_picture_is_drawn_of_whatever_there_is(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"sizes": [100]}, {"imgsz": 32}, {"batches": []}, {"batches": [0]}, {"labels": [3]}, {"workers": [-1]},
-     {"max_memory": 0.0}, {"repeats": 0}, {"images": 0}, {"threads": 5000}, {"batch_size": 0}, {"cfg": []}],
+    [{"sizes": [100]}, {"imgsz": 32}, {"batches": []}, {"batches": [0]}, {"labels": [15]}, {"labels": [0]},
+     {"workers": [-1]}, {"max_memory": 0.0}, {"repeats": 0}, {"images": 0}, {"threads": 5000},
+     {"batch_size": 0}, {"cfg": []}],
 )  # fmt: skip
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(OptionError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
@@ -185,4 +186,6 @@ def test_mistakes_show_before_anything_is_measured(tmp_path):
         benchmark.run("growth", docs=str(tmp_path / "bare.md"), project=str(tmp_path), device="cpu")
     with pytest.raises(ConfigError, match=r"gone\.yaml"):
         benchmark.run("growth", cfg=["gone.yaml"], project=str(tmp_path), device="cpu")
+    with pytest.raises(OptionError, match=r"--sizes 96: yolov5n6 takes multiples of 64 from 128"):
+        benchmark.run("growth", cfg=["yolov5n6.yaml"], sizes=[128, 96], project=str(tmp_path), device="cpu")
     assert not (tmp_path / "growth").exists()
