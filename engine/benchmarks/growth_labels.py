@@ -70,13 +70,13 @@ def measure_sets(counts: Iterable[int], settings: LabelSettings) -> list[Curve]:
             break
         images = draw_labels(folder, count)
         rounds = Rounds(1, settings.repeats, _ENOUGH_SECONDS)
-        for name, seconds in interleaved({"open, first time": partial(_open_unknown, images)}, _CPU, rounds).items():
-            times.setdefault(name, []).append(Point(count, seconds, count))
+        seconds = interleaved({"open, first time": partial(_open_unknown, images)}, _CPU, rounds)
         traced = traced_bytes(partial(_open, images))
+        seconds |= interleaved(_steps(images), _CPU, rounds)
+        for name, taken in seconds.items():
+            times.setdefault(name, []).append(Point(count, taken, count))
         for name, figure in ((_PEAK, traced.peak), (_KEPT, traced.kept)):
             memory[name].append(Point(count, figure, count))
-        for name, seconds in interleaved(_steps(images), _CPU, rounds).items():
-            times.setdefault(name, []).append(Point(count, seconds, count))
         shutil.rmtree(folder)
     return [
         Curve("labels", kind, name, "labels", tuple(points), left_out)
