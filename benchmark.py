@@ -6,6 +6,7 @@
     python benchmark.py detect               # a video through detect.py, its steps in turns and at the same time
     python benchmark.py formats --weights best.pt --data mydata/data.yaml --img 320     # latency and mAP of each format
     python benchmark.py index                # the label index of a million records: time and memory
+    python benchmark.py growth               # time and memory by image size, batch, labels, workers
 
 Tables and a picture go to ``runs/benchmark/``, and with ``--docs`` into the documentation. Exit codes: 0 done; 2 a
 wrong option.
@@ -24,6 +25,7 @@ from typing import Any
 from engine.cli import run_command
 from engine.options.base import Options
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
+from engine.options.growth_benchmark import GrowthBenchmarkOptions
 from engine.options.index_benchmark import IndexBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from utils.errors import OptionError
@@ -70,6 +72,12 @@ BENCHMARKS = {
         IndexBenchmarkOptions,
         "engine.benchmarks.label_index",
         "run_index",
+    ),
+    "growth": Benchmark(
+        "time and memory by image size, batch, labels of a data set and workers of the loader",
+        GrowthBenchmarkOptions,
+        "engine.benchmarks.growth",
+        "run_growth",
     ),
 }
 

@@ -17,6 +17,7 @@ from engine.options.ablate import AblateOptions
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.detect import DetectOptions
 from engine.options.export import ExportOptions
+from engine.options.growth_benchmark import GrowthBenchmarkOptions
 from engine.options.index_benchmark import IndexBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
@@ -51,6 +52,10 @@ BENCHMARK_DETECT = """--weights= --source= --frames=120 --imgsz=640 --img=640 --
 --exist-ok=False"""
 BENCHMARK_INDEX = """--records=1000000 --boxes=[10,1] --files=100000 --processes=2 --quick=False --docs=
 --project=runs/benchmark --name=index --exist-ok=False"""
+BENCHMARK_GROWTH = """--cfg=['yolov5n.yaml','yolov5n-biformer.yaml'] --sizes=[320,480,640,960,1280]
+--batches=[1,2,4,8,16,32,64] --labels=[100,1000,10000,100000,1000000] --workers=[0,1,2] --imgsz=192 --img=192
+--img-size=192 --batch-size=1 --images=128 --repeats=3 --max-memory=8.0 --device= --threads=2 --quick=False --docs=
+--project=runs/benchmark --name=growth --exist-ok=False"""
 ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --resume=False --data=data/shapes.yaml
 --weights= --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100 --batch-size=16 --imgsz=640 --img=640 --img-size=640
 --optimizer=None --nbs=None --cos-lr=False --label-smoothing=0.0 --rect=False --quad=False --multi-scale=False
@@ -73,6 +78,7 @@ FLAGS = [
     (TilingBenchmarkOptions, BENCHMARK_TILING),
     (IndexBenchmarkOptions, BENCHMARK_INDEX),
     (DetectBenchmarkOptions, BENCHMARK_DETECT),
+    (GrowthBenchmarkOptions, BENCHMARK_GROWTH),
     (AblateOptions, ABLATE),
 ]
 
@@ -101,6 +107,7 @@ def test_flags_and_defaults_are_frozen(options, frozen):
         (["benchmark.py"], "attention"),
         (["benchmark.py", "attention"], "--max-gflops"),
         (["benchmark.py", "tiling"], "--overlap"),
+        (["benchmark.py", "growth"], "--batches"),
         (["ablate.py"], "--variants"),
         (["tools/convert.py"], "--one-based"),
     ],

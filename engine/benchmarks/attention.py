@@ -22,11 +22,10 @@ from engine.benchmarks.attention_versus import Comparison, Shape, compare, compa
 from engine.benchmarks.attention_work import Row, Settings, Work
 from engine.benchmarks.interleaved import Rounds, interleaved
 from engine.benchmarks.machine import describe_machine, threads_of_torch
-from engine.benchmarks.memory import peak_bytes
+from engine.benchmarks.memory import free_bytes, peak_bytes
 from engine.benchmarks.page import replace_section, section_bounds
 from engine.options.benchmark import AttentionBenchmarkOptions
 from utils.atomic import replacing
-from utils.datasets.budget import read_memory
 from utils.devices import select_device
 from utils.errors import BackendError
 from utils.log import LOGGER
@@ -179,16 +178,8 @@ def _why_left_out(variant: Variant, place: Place, settings: Settings) -> str | N
         return f"{needed:.3g} GFLOP, above --max-gflops {settings.max_gflops:g}"
     size = torch.finfo(settings.dtype).bits // 8
     bytes_needed = settings.batch * variant.written(place) * size
-    free = _free_bytes(settings.device)
+    free = free_bytes(settings.device)
     return f"takes about {bytes_needed / 2**30:.0f} GiB" if free is not None and bytes_needed > free else None
-
-
-def _free_bytes(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
-        return torch.cuda.mem_get_info(device)[0] + kept
-    memory = read_memory()
-    return None if memory is None else memory.available
 
 
 def _write(file: Path, text: str) -> None:

@@ -8,14 +8,18 @@ libraries below torch (MKL, oneDNN, cuDNN) take for themselves is not seen.
 
 from __future__ import annotations
 
+import gc
 import json
 import tempfile
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from utils.datasets.budget import read_memory
 from utils.errors import BackendError
 
 _ALLOCATION = "[memory]"  # the profiler's name for an allocation, and with a negative size for a release
@@ -36,6 +40,41 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     if device.type == "cpu":
         return _peak_on_cpu(run)
     raise BackendError(f"memory can be measured on the CPU and on CUDA, and not on {device.type}; use --device cpu")
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that may still be taken on a device; None where nobody tells."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for what comes next
+        return torch.cuda.mem_get_info(device)[0] + kept
+    memory = read_memory()
+    return None if memory is None else memory.available
+
+
+@dataclass(frozen=True)
+class Traced:
+    """Bytes of Python objects and NumPy arrays: what a call's result holds, and the most during the call."""
+
+    kept: int
+    peak: int
+
+
+def traced_bytes(run: Callable[[], object]) -> Traced:
+    """Bytes that Python and NumPy take during a call, above what was there before; several times slower than the call.
+
+    Args:
+        run: what to call, once.
+    """
+    tracemalloc.start()
+    try:
+        result = run()
+        peak = tracemalloc.get_traced_memory()[1]
+        gc.collect()  # what only a circle of references keeps alive is not the result's
+        kept = tracemalloc.get_traced_memory()[0]
+        del result
+    finally:
+        tracemalloc.stop()
+    return Traced(kept, peak)
 
 
 def _peak_on_cuda(run: Callable[[], object], device: torch.device) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.benchmarks.memory import traced_bytes
 from utils.autoanchor import (
     anchor_fitness,
     best_possible_recall,
@@ -54,6 +55,15 @@ def anchors_px(model) -> np.ndarray:
 def test_no_boxes_have_no_recall():
     assert best_ratios(np.zeros((0, 2)), np.ones((3, 2))).shape == (0,)
     assert best_possible_recall(np.zeros((0, 2)), np.ones((3, 2)), 4.0) == 0
+
+
+def test_many_boxes_take_no_arrays_of_their_length_but_the_result():
+    sizes, anchors = np.full((300_000, 2), 10.0, np.float32), np.full((9, 2), 20.0)
+    result = 4 * len(sizes)
+    taken = traced_bytes(lambda: best_ratios(sizes, anchors))
+    assert result <= taken.kept and taken.peak < 4.5 * result  # both sides and their logarithms are four
+    alone = best_ratios(sizes[:1], anchors)
+    torch.testing.assert_close(best_ratios(sizes, anchors), alone.repeat(len(sizes)), rtol=0, atol=0)
 
 
 def test_fit_by_hand():

@@ -1,0 +1,115 @@
+"""``python benchmark.py growth``: how time and memory grow with image size, batch, data set and loader processes.
+
+Each figure stands beside the work it belongs to: what grows faster than its work has a fault in it, or an explanation.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from engine.benchmarks.growth_chart import plot_growth
+from engine.benchmarks.growth_curves import Curve
+from engine.benchmarks.growth_labels import LabelSettings, measure_sets
+from engine.benchmarks.growth_loader import measure_loader
+from engine.benchmarks.growth_network import Network, NetworkSettings, batches_of, measure_networks, sizes_of
+from engine.benchmarks.growth_tables import csv_text, report
+from engine.benchmarks.machine import describe_machine, threads_of_torch
+from engine.benchmarks.page import replace_section, section_bounds
+from engine.options.growth_benchmark import GrowthBenchmarkOptions
+from utils.atomic import replacing
+from utils.devices import select_device
+from utils.errors import BackendError
+from utils.log import LOGGER, at_level
+from utils.paths import check_file, increment_path, make_folder
+
+_GIGA = 1e9
+
+
+@dataclass(frozen=True)
+class GrowthResult:
+    """What a run found.
+
+    Attributes:
+        folder: where ``growth.md``, ``growth.csv`` and ``growth.png`` are.
+        curves: what was measured.
+        text: the tables, Markdown.
+    """
+
+    folder: Path
+    curves: list[Curve]
+    text: str
+
+
+def run_growth(given: GrowthBenchmarkOptions) -> GrowthResult:
+    """Measure, and write tables and picture.
+
+    Args:
+        given: what was asked for.
+
+    Raises:
+        BackendError: when the device is not there, or does not tell about its memory.
+        OptionError: when a network cannot take an image size.
+        ConfigError: when there is no such network, the folder cannot be made, or the page of the documentation has no
+            place for the result.
+    """
+    options = given.settled()
+    device = select_device(options.device, newline=False)
+    if device.type not in ("cpu", "cuda"):
+        raise BackendError(f"benchmark.py growth measures on the CPU and on CUDA, and not on {device.type}")
+    section = "growth" if device.type == "cpu" else f"growth-{device.type}"
+    page = Path(check_file(options.docs)) if options.docs else None
+    if page is not None:
+        section_bounds(page, section)  # a page without a place for it is an error now, not after minutes
+    with at_level(logging.WARNING):
+        networks = [Network(cfg, device) for cfg in options.cfg]
+    for network in networks:
+        network.refuse_unfit("--sizes", options.sizes)
+        network.refuse_unfit("--imgsz", [options.imgsz])
+    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    with threads_of_torch(options.threads if device.type == "cpu" else torch.get_num_threads()):
+        curves = _measure(options, networks, device)
+        machine = describe_machine(device, torch.get_num_threads())
+    text = report(curves, options, machine=machine, command=given.command())
+    for name, content in (("growth.md", text), ("growth.csv", csv_text(curves))):
+        with replacing(folder / name) as stream:
+            stream.write(content)
+    picture = folder / "growth.png"
+    plot_growth(curves, picture, machine)
+    LOGGER.info(f"tables and picture in {folder}")
+    if page is not None:
+        _publish(page, section, text, picture)
+    return GrowthResult(folder, curves, text)
+
+
+def _measure(options: GrowthBenchmarkOptions, networks: list[Network], device: torch.device) -> list[Curve]:
+    most_bytes = options.max_memory * _GIGA
+    settings = NetworkSettings(device, options.repeats, most_bytes)
+    # The loader comes first: its workers begin as copies of this process, which so far has nothing to copy
+    with tempfile.TemporaryDirectory() as scratch:
+        LOGGER.info("growth with the workers of the loader ...")
+        with at_level(logging.WARNING):
+            loaders = measure_loader(
+                options.workers, Path(scratch), images=options.images, imgsz=options.imgsz, repeats=options.repeats
+            )
+        LOGGER.info("growth with the labels of a data set ...")
+        with at_level(logging.WARNING):
+            sets = measure_sets(options.labels, LabelSettings(Path(scratch), options.repeats, most_bytes))
+    LOGGER.info("growth with the image size ...")
+    sizes = measure_networks(networks, "size", sizes_of(options.sizes, options.batch_size), settings)
+    LOGGER.info("growth with the batch ...")
+    batches = measure_networks(networks, "batch", batches_of(options.batches, options.imgsz), settings)
+    return [*sizes, *batches, *sets, *loaders]
+
+
+def _publish(page: Path, section: str, text: str, picture: Path) -> None:
+    """Put the tables on a page, and a copy of the picture into ``images`` beside it."""
+    copy = make_folder(page.parent / "images") / f"{section}.png"
+    with replacing(copy, binary=True) as stream:
+        stream.write(picture.read_bytes())
+    replace_section(page, section, f"{text}\n![Time and memory along each axis](images/{copy.name})\n")
+    LOGGER.info(f"{page}: section {section} replaced, picture {copy}")
