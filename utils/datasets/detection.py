@@ -20,13 +20,13 @@ from utils.datasets.columns import PackedImages, PackedOutlines, PackedRows, Pac
 from utils.datasets.images import img2label_paths, list_images
 from utils.datasets.items import Item, ItemKey, QuadKey, collate
 from utils.datasets.labels import refuse_unknown_classes
-from utils.datasets.mosaic import Tile, compose_mosaic
+from utils.datasets.mosaic import Mosaic, Tile
 from utils.datasets.pixels import DiskStore, for_each
 from utils.datasets.quad import collate_quad, join_quad
 from utils.datasets.rectangles import rectangle_groups
 from utils.dist import all_gather, local_world_size, main_first
 from utils.errors import DatasetError
-from utils.geometry_warp import WarpRanges, warp_sample
+from utils.geometry_warp import Warp, WarpRanges, warp_sample
 from utils.image_io import read_image
 from utils.log import LOGGER
 
@@ -339,14 +339,20 @@ class LoadImagesAndLabels(Dataset):
         return image, targets
 
     def _one_mosaic(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Four images on a canvas, copied and pasted, warped and cut back to one image's size."""
+        """Four images on a canvas, copied and pasted, warped and cut back to one image's size; four channels."""
         members = rng.permutation(np.append(rng.integers(self.n, size=3), index))
         half = self.img_size // 2
         centre_xy = tuple(rng.integers(half, 2 * self.img_size - half + 1, size=2).tolist())
         tiles = [self.load_tile(int(member)) for member in members]
-        canvas, targets, outlines = compose_mosaic(tiles, self.img_size, centre_xy)
-        canvas, targets, outlines = copy_paste(canvas, targets, outlines, self.settings.copy_paste, rng)
-        return warp_sample(canvas, targets, outlines, self.settings.warp, (-half, -half), rng)
+        mosaic = Mosaic.around(centre_xy, tiles, self.img_size)
+        targets, outlines = mosaic.labels()
+        canvas = None
+        if self.settings.copy_paste:  # copies come from anywhere on the canvas
+            canvas, targets, outlines = copy_paste(mosaic.paint(), targets, outlines, self.settings.copy_paste, rng)
+        warp = Warp.sample(self.settings.warp, (mosaic.side, mosaic.side), (-half, -half), rng)
+        if canvas is None:
+            canvas = mosaic.paint(warp.seen())
+        return warp.image(canvas), warp.labels(targets, outlines)
 
     def _finish(
         self, image: np.ndarray, targets: np.ndarray, rng: np.random.Generator
@@ -354,7 +360,7 @@ class LoadImagesAndLabels(Dataset):
         """Effects, colours and flips."""
         effects = optional_effects()
         if effects is not None:
-            image = effects(image, int(rng.integers(2**31)))
+            image = effects(np.ascontiguousarray(image[..., :3]), int(rng.integers(2**31)))
         gains = (self.settings.hsv_h, self.settings.hsv_s, self.settings.hsv_v)
         if any(gains):
             image = shift_hsv(image, hsv_gains(*gains, rng))
@@ -370,9 +376,11 @@ def _as_class_zero(labels: np.ndarray) -> np.ndarray:
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    """BGR (H, W, 3) to RGB (3, H, W)."""
-    blue, green, red = cv2.split(image)
-    return torch.from_numpy(np.stack([red, green, blue]))
+    """BGR (H, W, 3), or (H, W, 4) with one channel that nobody reads, to RGB (3, H, W)."""
+    height, width, channels = image.shape
+    planes = np.empty((channels, height, width), np.uint8)
+    cv2.split(image, [planes[2], planes[1], planes[0], *planes[3:]])  # into their places, without a copy
+    return torch.from_numpy(planes[:3])
 
 
 def _to_rows(targets: np.ndarray, shape_hw: tuple[int, int]) -> torch.Tensor:
