@@ -15,6 +15,7 @@ from utils.datasets.mosaic import Mosaic, Tile
 from utils.datasets.rectangles import rectangle_groups, rectangle_shapes
 from utils.errors import ConfigError, DatasetError
 from utils.geometry_warp import Warp, WarpRanges
+from utils.image_io import read_image
 from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT
 
@@ -369,6 +370,50 @@ def test_changed_image_is_decoded_again(split):
     for file in split.parents[1].glob("labels/*.pixels-*/*.npy"):
         file.write_bytes(b"damaged")
     assert (dataset[3][0] != 114).any()
+
+
+@pytest.mark.parametrize(
+    ("wh", "size", "reduces"),
+    [
+        ((640, 480), 320, True),
+        ((480, 640), 320, True),
+        ((640, 480), 321, False),  # half of it would be too small
+        ((1288, 904), 150, True),  # to an eighth, and from there to the size
+        ((1283, 901), 160, False),  # no side divides
+    ],
+)
+def test_large_jpegs_are_decoded_small_for_training(tmp_path, wh, size, reduces):
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    file = tmp_path / "images" / "a.jpg"
+    cv2.imwrite(str(file), cv2.resize(coarse, wh, interpolation=cv2.INTER_CUBIC))
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    whole = cv2.imread(str(file))
+    tile = LoadImagesAndLabels(file.parent, size, augment=True).load_tile(0)
+    validated = LoadImagesAndLabels(file.parent, size).load_tile(0)
+    assert tile.original_hw == whole.shape[:2]
+    assert tile.image.shape == validated.image.shape and max(tile.image.shape) == size
+    exact = cv2.resize(whole, tile.image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(validated.image, exact)
+    difference = np.abs(tile.image.astype(int) - exact)
+    assert difference.mean() < 1 and difference.max() < 12
+    assert read_image(file, 2).shape[:2] == (-(-wh[1] // 2), -(-wh[0] // 2))
+    in_full = cv2.resize(whole, tile.image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    assert (tile.image != in_full).any() == reduces
+
+
+def test_a_jpeg_that_changed_since_it_was_listed_is_still_scaled_to_fit(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    file = tmp_path / "images" / "a.jpg"
+    cv2.imwrite(str(file), np.zeros((480, 640, 3), np.uint8))
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    dataset = LoadImagesAndLabels(file.parent, 320, augment=True)
+    for height, width in ((100, 640), (640, 100), (20, 20), (2000, 3000)):
+        cv2.imwrite(str(file), np.zeros((height, width, 3), np.uint8))
+        assert dataset[0][0].shape == (3, 320, 320)
+        assert max(dataset.load_tile(0).image.shape) == 320
 
 
 def test_suffixes():

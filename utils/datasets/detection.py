@@ -31,6 +31,7 @@ from utils.image_io import read_image
 from utils.log import LOGGER
 
 _FAULTS_SHOWN = 50
+_REDUCTIONS = (8, 4, 2)  # what JPEG decoders offer
 _SEED_MASK = 0xFFFFFFFF  # NumPy takes no negative seeds
 
 
@@ -253,14 +254,32 @@ class LoadImagesAndLabels(Dataset):
         return height, width
 
     def _decode(self, index: int) -> np.ndarray:
-        image = read_image(self.im_files[index])
-        original_hw = image.shape[:2]
-        height, width = self._resized_hw(original_hw)
-        if (height, width) == original_hw:
+        reduction = self._reduction(index)
+        image = read_image(self.im_files[index], reduction)
+        width, height = self.shapes[index].tolist()
+        decoded_hw = original_hw = image.shape[:2]
+        if decoded_hw == (height // reduction, width // reduction):  # else no JPEG, or changed since it was listed
+            original_hw = (height, width)
+        wanted_hw = self._resized_hw(original_hw)
+        if wanted_hw == decoded_hw:
             return image
         shrinks = self.img_size < max(original_hw)
         manner = cv2.INTER_AREA if shrinks and not self.augment else cv2.INTER_LINEAR
-        return cv2.resize(image, (width, height), interpolation=manner)
+        return cv2.resize(image, wanted_hw[::-1], interpolation=manner)
+
+    def _reduction(self, index: int) -> int:
+        """By what a JPEG's sides are divided while it is decoded, which saves most of the time for large ones.
+
+        It must not get smaller than it has to be, and sides that do not divide would shift what is in it. Validation
+        decodes in full, so that its figures are those of any other tool.
+        """
+        sides = self.shapes[index].tolist()
+        fitting = (
+            part
+            for part in _REDUCTIONS
+            if max(sides) >= part * self.img_size and not any(side % part for side in sides)
+        )
+        return next(fitting, 1) if self.augment else 1
 
     def _into_memory(self, index: int) -> None:
         image = self._decode(index)
