@@ -1,9 +1,10 @@
-"""Measure what things cost here: ``python benchmark.py attention``, ``python benchmark.py detect``.
+"""Measure what things cost here: ``python benchmark.py attention``, ``python benchmark.py pipeline``.
 
     python benchmark.py attention            # every attention: operations, time and memory by image size
     python benchmark.py attention --quick    # the same on small images, to see that it works
     python benchmark.py attention --help     # its flags
     python benchmark.py detect               # a video through detect.py, its steps in turns and at the same time
+    python benchmark.py pipeline             # what stands around the network: start-up, data, training, validation
 
 Tables and a picture go to ``runs/benchmark/``, and with ``--docs`` into the documentation. Exit codes: 0 done; 2 a
 wrong option.
@@ -22,6 +23,7 @@ from typing import Any
 from engine.cli import run_command
 from engine.options.base import Options
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
+from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from utils.errors import OptionError
 from utils.log import setup_logging
@@ -55,6 +57,12 @@ BENCHMARKS = {
         DetectBenchmarkOptions,
         "engine.benchmarks.detection",
         "run_detect",
+    ),
+    "pipeline": Benchmark(
+        "what everything around the network costs, from start-up to the last epoch",
+        PipelineBenchmarkOptions,
+        "engine.benchmarks.pipeline",
+        "run_pipeline",
     ),
 }
 

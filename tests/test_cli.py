@@ -16,6 +16,7 @@ from engine.cli import run_command
 from engine.options.ablate import AblateOptions
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
 from engine.options.detect import DetectOptions
+from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -47,6 +48,9 @@ BENCHMARK_TILING = """--weights=runs/demo/exp/train/weights/best.pt --imgsz=192 
 BENCHMARK_DETECT = """--weights= --source= --frames=120 --imgsz=640 --img=640 --img-size=640 --conf-thres=0.25
 --batch-size=1 --repeats=5 --device= --threads=2 --quick=False --docs= --project=runs/benchmark --name=detect
 --exist-ok=False"""
+BENCHMARK_PIPELINE = """--data=data/shapes.yaml --cfg=yolov5n.yaml --weights= --imgsz=320 --img=320 --img-size=320
+--batch-size=16 --workers=2 --repeats=7 --epochs=3 --images=48 --device= --threads=2 --quick=False --docs=
+--project=runs/benchmark --name=pipeline --exist-ok=False"""
 ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --resume=False --data=data/shapes.yaml
 --weights= --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100 --batch-size=16 --imgsz=640 --img=640 --img-size=640
 --optimizer=None --nbs=None --cos-lr=False --label-smoothing=0.0 --rect=False --quad=False --multi-scale=False
@@ -59,6 +63,7 @@ FLAGS = [
     (AttentionBenchmarkOptions, BENCHMARK_ATTENTION),
     (TilingBenchmarkOptions, BENCHMARK_TILING),
     (DetectBenchmarkOptions, BENCHMARK_DETECT),
+    (PipelineBenchmarkOptions, BENCHMARK_PIPELINE),
     (AblateOptions, ABLATE),
 ]
 
@@ -86,6 +91,7 @@ def test_flags_and_defaults_are_frozen(options, frozen):
         (["benchmark.py"], "attention"),
         (["benchmark.py", "attention"], "--max-gflops"),
         (["benchmark.py", "tiling"], "--overlap"),
+        (["benchmark.py", "pipeline"], "--workers"),
         (["ablate.py"], "--variants"),
     ],
 )
