@@ -11,6 +11,7 @@ import pytest
 from engine.options.ablate import TRAINING_FLAGS, AblateOptions
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions
 from engine.options.detect import DetectOptions
+from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -24,6 +25,7 @@ TABLES = [
     ("benchmarks.md", "Flags of benchmark.py attention", AttentionBenchmarkOptions, {"--imgsz"}),
     ("tiling.md", "Flags of benchmark.py tiling", TilingBenchmarkOptions, set()),
     ("benchmarks.md", "Flags of benchmark.py detect", DetectBenchmarkOptions, {"--img", "--img-size"}),
+    ("benchmarks.md", "Flags of benchmark.py pipeline", PipelineBenchmarkOptions, {"--img", "--img-size"}),
     ("detect.md", "Flags of detect.py", DetectOptions, {"--img", "--img-size"}),
 ]
 

@@ -69,7 +69,7 @@ def test_a_quick_run(data, tmp_path):
     threads = torch.get_num_threads(), cv2.getNumThreads()
     result = benchmark.run(
         "pipeline", data=str(data), cfg=str(cfg), weights=str(weights), workers=0, threads=1, device="cpu", quick=True,
-        docs=str(page), project=str(tmp_path / "runs"),
+        docs=str(page), project=str(tmp_path / "runs"), exist_ok=True,
     )  # fmt: skip
     titles = [figure.title.split(":")[0].split(",")[0] for figure in result.figures]
     assert titles == ["start-up"] * 3 + ["data pipeline"] * 2 + ["training", "validation", "inference"]

@@ -14,12 +14,8 @@ from utils.datasets.config import check_dataset, dataset_names
 from utils.datasets.mosaic import Mosaic, Tile
 from utils.datasets.rectangles import rectangle_groups, rectangle_shapes
 from utils.errors import ConfigError, DatasetError
-from utils.geometry_warp import Warp, WarpRanges
-from utils.image_io import read_image
 from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT
-
-NO_LABELS = np.zeros((0, 5), np.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -44,12 +40,6 @@ def corners(row: torch.Tensor, shape_hw) -> np.ndarray:
     _, _, x, y, width, height = row.tolist()
     sides = np.array([shape_hw[1], shape_hw[0]] * 2)
     return np.array([x - width / 2, y - height / 2, x + width / 2, y + height / 2]) * sides
-
-
-def _outside(shape_hw, rows: slice, columns: slice) -> np.ndarray:
-    mask = np.ones(shape_hw, bool)
-    mask[rows, columns] = False
-    return mask
 
 
 # -- items ---------------------------------------------------------------------------------------------------------
@@ -166,26 +156,6 @@ def test_mosaic_leaves_out_what_is_off_the_canvas():
     labels, polygons = Mosaic.around((20, 20), [tile] * 4, 40).labels()
     np.testing.assert_array_equal(labels, [[0, 20, 20, 24, 24]])  # only the lower right one shows its corner
     assert polygons == []
-
-
-@pytest.mark.parametrize(
-    "ranges", [WarpRanges(0, 0.1, 0.5, 0), WarpRanges(180, 0.4, 1.5, 30), WarpRanges(5, 0.1, 0.5, 5, 0.002)]
-)
-def test_what_a_warp_does_not_see_need_not_be_painted(ranges):
-    rng = np.random.default_rng(5)
-    tiles = [
-        Tile(rng.integers(0, 256, (*hw, 3), dtype=np.uint8), NO_LABELS, [], hw)
-        for hw in [(64, 64), (40, 64), (64, 48), (1, 64)]
-    ]
-    for _ in range(20):
-        mosaic = Mosaic.around(tuple(rng.integers(32, 97, 2).tolist()), tiles, 64)
-        warp = Warp.sample(ranges, (128, 128), (-32, -32), rng)
-        rows, columns = warp.seen()
-        window = mosaic.paint((rows, columns))
-        whole = mosaic.paint()
-        np.testing.assert_array_equal(window[rows, columns, :3], whole[rows, columns, :3])
-        unseen = np.where(_outside((128, 128), rows, columns)[..., None], 255 - whole, whole)
-        np.testing.assert_array_equal(warp.image(unseen)[..., :3], warp.image(whole)[..., :3])
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
@@ -370,50 +340,6 @@ def test_changed_image_is_decoded_again(split):
     for file in split.parents[1].glob("labels/*.pixels-*/*.npy"):
         file.write_bytes(b"damaged")
     assert (dataset[3][0] != 114).any()
-
-
-@pytest.mark.parametrize(
-    ("wh", "size", "reduces"),
-    [
-        ((640, 480), 320, True),
-        ((480, 640), 320, True),
-        ((640, 480), 321, False),  # half of it would be too small
-        ((1288, 904), 150, True),  # to an eighth, and from there to the size
-        ((1283, 901), 160, False),  # no side divides
-    ],
-)
-def test_large_jpegs_are_decoded_small_for_training(tmp_path, wh, size, reduces):
-    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    (tmp_path / "images").mkdir()
-    (tmp_path / "labels").mkdir()
-    file = tmp_path / "images" / "a.jpg"
-    cv2.imwrite(str(file), cv2.resize(coarse, wh, interpolation=cv2.INTER_CUBIC))
-    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    whole = cv2.imread(str(file))
-    tile = LoadImagesAndLabels(file.parent, size, augment=True).load_tile(0)
-    validated = LoadImagesAndLabels(file.parent, size).load_tile(0)
-    assert tile.original_hw == whole.shape[:2]
-    assert tile.image.shape == validated.image.shape and max(tile.image.shape) == size
-    exact = cv2.resize(whole, tile.image.shape[1::-1], interpolation=cv2.INTER_AREA)
-    np.testing.assert_array_equal(validated.image, exact)
-    difference = np.abs(tile.image.astype(int) - exact)
-    assert difference.mean() < 1 and difference.max() < 12
-    assert read_image(file, 2).shape[:2] == (-(-wh[1] // 2), -(-wh[0] // 2))
-    in_full = cv2.resize(whole, tile.image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    assert (tile.image != in_full).any() == reduces
-
-
-def test_a_jpeg_that_changed_since_it_was_listed_is_still_scaled_to_fit(tmp_path):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "labels").mkdir()
-    file = tmp_path / "images" / "a.jpg"
-    cv2.imwrite(str(file), np.zeros((480, 640, 3), np.uint8))
-    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    dataset = LoadImagesAndLabels(file.parent, 320, augment=True)
-    for height, width in ((100, 640), (640, 100), (20, 20), (2000, 3000)):
-        cv2.imwrite(str(file), np.zeros((height, width, 3), np.uint8))
-        assert dataset[0][0].shape == (3, 320, 320)
-        assert max(dataset.load_tile(0).image.shape) == 320
 
 
 def test_suffixes():
