@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from utils.datasets.config import check_dataset
 from utils.devices import select_device
 from utils.log import LOGGER
 from utils.markdown import paragraph
-from utils.paths import check_file, increment_path
+from utils.paths import check_file, find_weights, increment_path
 
 _SECTION = "pipeline"
 _HYP = "data/hyps/hyp.scratch-low.yaml"
@@ -60,6 +60,8 @@ def run_pipeline(given: PipelineBenchmarkOptions) -> PipelineResult:
     page = Path(check_file(options.docs)) if options.docs else None
     if page is not None:
         section_bounds(page, _SECTION)  # a page without a place for it is an error now, not after minutes
+    if options.weights:
+        find_weights(options.weights)  # likewise
     device = select_device(options.device, newline=False)
     data = check_dataset(options.data)
     folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
@@ -82,8 +84,7 @@ def _figures(options: PipelineBenchmarkOptions, data: dict, device: torch.device
     yield from measure_startup(options.repeats)
     with _one_thread():
         yield from measure_data(options, data, load_hyperparameters(_HYP))
-    with ExitStack() as stack:
-        training = stack.enter_context(TrainingBench(options, data, device, scratch))
+    with TrainingBench(options, data, device, scratch) as training:
         yield training.measure()
         backend = detector_of(options.weights, training.trainer.ema.ema, device, scratch)
         batches = list(training.trainer.loaders.val)

@@ -79,10 +79,11 @@ def test_a_quick_run(data, tmp_path):
     assert (torch.get_num_threads(), cv2.getNumThreads()) == threads
 
 
-def test_a_page_without_a_place_is_an_error_before_anything_is_measured(tmp_path):
+def test_what_is_missing_is_an_error_before_anything_is_measured(tmp_path):
     (tmp_path / "bare.md").write_text("nothing")
-    with pytest.raises(ConfigError, match="pipeline:begin"):
-        benchmark.run("pipeline", docs=str(tmp_path / "bare.md"), project=str(tmp_path / "runs"))
+    for wrong, found in (({"docs": str(tmp_path / "bare.md")}, "pipeline:begin"), ({"weights": "gone.pt"}, "gone.pt")):
+        with pytest.raises(ConfigError, match=found):
+            benchmark.run("pipeline", **wrong, device="cpu", project=str(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 
