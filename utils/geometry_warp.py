@@ -71,7 +71,7 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, int]
     """Move pixels by a (3, 3) matrix; what the image does not cover becomes grey. The identity returns the input.
 
     Args:
-        image: (H, W, 3) uint8, or (H, W, 4) with one channel that nobody reads.
+        image: (H, W, 3) uint8, (H, W, 4) with one channel that nobody reads, or whatever else OpenCV can warp.
         matrix: input to output pixels.
         output_hw: height and width of the result.
 
@@ -82,12 +82,13 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, int]
     if image.shape[:2] == (height, width) and np.array_equal(matrix, np.eye(3)):
         return image
     # OpenCV interpolates pixels of four channels more than twice as fast as those of three, to the same values
-    padded = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA) if image.shape[2] == 3 else image
+    coloured = image.dtype == np.uint8 and image.shape[2:] == (3,)
+    padded = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA) if coloured else image
     if _is_affine(matrix):
         warped = cv2.warpAffine(padded, matrix[:2], (width, height), borderValue=FILL)
     else:
         warped = cv2.warpPerspective(padded, matrix, (width, height), borderValue=FILL)
-    return cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR) if image.shape[2] == 3 else warped
+    return cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR) if coloured else warped
 
 
 def _is_affine(matrix: np.ndarray) -> bool:

@@ -137,6 +137,8 @@ def test_a_fourth_channel_changes_no_pixel(matrix):
     plain = cv2.warpPerspective(image, matrix, (56, 40), borderValue=(114, 114, 114))
     np.testing.assert_allclose(warped.astype(int), plain.astype(int), atol=1)
     np.testing.assert_array_equal(warp_image(padded, matrix, (40, 56))[..., :3], warped)
+    for other in (image[..., 0].copy(), image.astype(np.float64)):
+        assert warp_image(other, matrix, (40, 56)).shape == (40, 56, *other.shape[2:])
     np.testing.assert_array_equal(shift_hsv(padded, [1.01, 1.3, 0.8]), shift_hsv(image, [1.01, 1.3, 0.8]))
 
 

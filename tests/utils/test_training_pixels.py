@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from utils.augmentations import copy_paste
 from utils.datasets.detection import LoadImagesAndLabels
 from utils.datasets.mosaic import Mosaic, Tile
 from utils.geometry_warp import Warp, WarpRanges
@@ -45,6 +46,17 @@ def test_what_a_warp_does_not_see_need_not_be_painted(ranges):
         np.testing.assert_array_equal(window[rows, columns, :3], whole[rows, columns, :3])
         unseen = np.where(outside((128, 128), rows, columns)[..., None], 255 - whole, whole)
         np.testing.assert_array_equal(warp.image(unseen)[..., :3], warp.image(whole)[..., :3])
+
+
+def test_objects_are_pasted_onto_the_painted_canvas():
+    triangle = np.array([[0.1, 0.1], [0.4, 0.1], [0.1, 0.4]], np.float32)
+    label = np.array([[0, 0.25, 0.25, 0.3, 0.3]], np.float32)
+    tiles = [Tile(np.full((64, 64, 3), 50 * place, np.uint8), label, [triangle], (64, 64)) for place in range(4)]
+    mosaic = Mosaic.around((64, 64), tiles, 64)
+    targets, outlines = mosaic.labels()
+    pasted, rows, polygons = copy_paste(mosaic.paint(), targets, outlines, 1.0, np.random.default_rng(0))
+    assert pasted.shape == (128, 128, 4) and len(rows) == len(polygons) == 8
+    assert (pasted[8:12, 112:119, :3] == 0).all()  # the upper left one's triangle, in the upper right tile
 
 
 @pytest.mark.parametrize(
