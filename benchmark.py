@@ -1,4 +1,4 @@
-"""Measure what things cost here: ``python benchmark.py attention``, ``... formats``, ``... tiling``, ``... detect``.
+"""Measure what things cost here: ``python benchmark.py attention``, ``... formats``, ``... pipeline`` and so on.
 
     python benchmark.py attention            # every attention: operations, time and memory by image size
     python benchmark.py attention --quick    # the same on small images, to see that it works
@@ -7,6 +7,7 @@
     python benchmark.py formats --weights best.pt --data mydata/data.yaml --img 320     # latency and mAP of each format
     python benchmark.py index                # the label index of a million records: time and memory
     python benchmark.py growth               # time and memory by image size, batch, labels, workers
+    python benchmark.py pipeline             # what stands around the network: start-up, data, training, validation
 
 Tables and a picture go to ``runs/benchmark/``, and with ``--docs`` into the documentation. Exit codes: 0 done; 2 a
 wrong option.
@@ -27,6 +28,7 @@ from engine.options.base import Options
 from engine.options.benchmark import AttentionBenchmarkOptions, DetectBenchmarkOptions, FormatsBenchmarkOptions
 from engine.options.growth_benchmark import GrowthBenchmarkOptions
 from engine.options.index_benchmark import IndexBenchmarkOptions
+from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from utils.errors import OptionError
 from utils.log import setup_logging
@@ -78,6 +80,12 @@ BENCHMARKS = {
         GrowthBenchmarkOptions,
         "engine.benchmarks.growth",
         "run_growth",
+    ),
+    "pipeline": Benchmark(
+        "what everything around the network costs, from start-up to the last epoch",
+        PipelineBenchmarkOptions,
+        "engine.benchmarks.pipeline",
+        "run_pipeline",
     ),
 }
 

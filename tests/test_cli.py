@@ -19,6 +19,7 @@ from engine.options.detect import DetectOptions
 from engine.options.export import ExportOptions
 from engine.options.growth_benchmark import GrowthBenchmarkOptions
 from engine.options.index_benchmark import IndexBenchmarkOptions
+from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -56,6 +57,9 @@ BENCHMARK_GROWTH = """--cfg=['yolov5n.yaml','yolov5n-biformer.yaml'] --sizes=[32
 --batches=[1,2,4,8,16,32,64] --labels=[100,1000,10000,100000,1000000] --workers=[0,1,2] --imgsz=192 --img=192
 --img-size=192 --batch-size=1 --images=128 --repeats=3 --max-memory=8.0 --device= --threads=2 --quick=False --docs=
 --project=runs/benchmark --name=growth --exist-ok=False"""
+BENCHMARK_PIPELINE = """--data=data/shapes.yaml --cfg=yolov5n.yaml --weights= --imgsz=320 --img=320 --img-size=320
+--batch-size=16 --workers=2 --repeats=7 --epochs=3 --images=48 --device= --threads=2 --quick=False --docs=
+--project=runs/benchmark --name=pipeline --exist-ok=False"""
 ABLATE = """--baseline=yolov5n.yaml --variants=[] --seeds=[0,1,2] --split=val --resume=False --data=data/shapes.yaml
 --weights= --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100 --batch-size=16 --imgsz=640 --img=640 --img-size=640
 --optimizer=None --nbs=None --cos-lr=False --label-smoothing=0.0 --rect=False --quad=False --multi-scale=False
@@ -79,6 +83,7 @@ FLAGS = [
     (IndexBenchmarkOptions, BENCHMARK_INDEX),
     (DetectBenchmarkOptions, BENCHMARK_DETECT),
     (GrowthBenchmarkOptions, BENCHMARK_GROWTH),
+    (PipelineBenchmarkOptions, BENCHMARK_PIPELINE),
     (AblateOptions, ABLATE),
 ]
 
@@ -108,6 +113,7 @@ def test_flags_and_defaults_are_frozen(options, frozen):
         (["benchmark.py", "attention"], "--max-gflops"),
         (["benchmark.py", "tiling"], "--overlap"),
         (["benchmark.py", "growth"], "--batches"),
+        (["benchmark.py", "pipeline"], "--workers"),
         (["ablate.py"], "--variants"),
         (["tools/convert.py"], "--one-based"),
     ],

@@ -14,6 +14,7 @@ from engine.options.detect import DetectOptions
 from engine.options.export import ExportOptions
 from engine.options.growth_benchmark import GrowthBenchmarkOptions
 from engine.options.index_benchmark import IndexBenchmarkOptions
+from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.options.val import ValOptions
@@ -30,6 +31,7 @@ TABLES = [
     ("benchmarks.md", "Flags of benchmark.py detect", DetectBenchmarkOptions, {"--img", "--img-size"}),
     ("benchmarks.md", "Flags of benchmark.py index", IndexBenchmarkOptions, set()),
     ("benchmarks.md", "Flags of benchmark.py growth", GrowthBenchmarkOptions, {"--img", "--img-size"}),
+    ("benchmarks.md", "Flags of benchmark.py pipeline", PipelineBenchmarkOptions, {"--img", "--img-size"}),
     ("detect.md", "Flags of detect.py", DetectOptions, {"--img", "--img-size"}),
     ("benchmarks.md", "Flags of benchmark.py formats", FormatsBenchmarkOptions, {"--img", "--img-size"}),
 ]

@@ -78,6 +78,7 @@ PLANTED = {
     "connects": "import socket\nsocket.socket().connect_ex(('127.0.0.1', 9))",
     "draws": "import random\nrandom.random()",
     "runs": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])",
+    "imports_what_is_slow": "import pycocotools",
     "innocent": "VALUE = 1",
 }
 

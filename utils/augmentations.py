@@ -123,11 +123,20 @@ def hsv_gains(hgain: float, sgain: float, vgain: float, rng: np.random.Generator
 
 
 def shift_hsv(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Multiply hue (on its circle), saturation and value (clipped) of a BGR image; returns a new one."""
+    """Multiply hue (on its circle), saturation and value (clipped) of an image; returns a new one.
+
+    Args:
+        image: (H, W, 3) uint8 BGR, or (H, W, 4), of which the last channel is left out.
+        factors: (3,) of hue, saturation and value.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
     steps = np.arange(256)[:, None] * np.asarray(factors)[None]  # (256, channel)
     steps[:, 0] %= _HUE_STEPS
     table = np.clip(steps, 0, 255).astype(np.uint8)[None]  # (1, 256, 3): one column of answers per channel
-    return cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_BGR2HSV), table), cv2.COLOR_HSV2BGR)
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    return cv2.cvtColor(cv2.LUT(hsv, table, dst=hsv), cv2.COLOR_HSV2BGR, dst=hsv)
 
 
 def augment_hsv(

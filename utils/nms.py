@@ -12,7 +12,6 @@ from utils.errors import OptionError
 
 MAX_CANDIDATES = 30_000  # by score; what the reference lets into suppression
 CLASS_SHIFT = 7680  # pixels; larger than any image, so boxes of different classes never meet
-_FIRST_BLOCK = 4  # times max_det: how many candidates are tried before taking twice as many
 
 
 def non_max_suppression(
@@ -120,12 +119,14 @@ def _one_hot(classes: Sequence[int], count: int, like: torch.Tensor) -> torch.Te
 def _suppress(boxes: torch.Tensor, scores: torch.Tensor, iou_thres: float, max_det: int) -> torch.Tensor:
     """Indices of the first ``max_det`` survivors; boxes come by falling score.
 
-    Whether a box survives depends on better boxes alone. So the survivors among the best few are final, and the
-    many candidates of a low threshold need not all be compared once there are enough.
+    Whether a box survives depends on better survivors alone. So those among the best few are final: the many candidates
+    of a low threshold need not all be compared once there are enough, and those that follow meet survivors only.
     """
-    size = _FIRST_BLOCK * max_det
-    while True:
-        keep = nms(boxes[:size], scores[:size], iou_thres)[:max_det]
-        if len(keep) == max_det or size >= len(boxes):
-            return keep
-        size *= 2
+    size, tried = max_det, 0
+    keep = torch.arange(0, device=boxes.device)
+    while tried < len(boxes) and len(keep) < max_det:
+        following = torch.arange(tried, min(tried + size, len(boxes)), device=boxes.device)
+        rivals = torch.cat([keep, following])
+        keep = rivals[nms(boxes[rivals], scores[rivals], iou_thres)]
+        tried, size = tried + size, 2 * size
+    return keep[:max_det]

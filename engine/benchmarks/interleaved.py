@@ -52,9 +52,23 @@ def interleaved(runs: Mapping[Name, Callable[[], object]], device: torch.device,
 
 
 def interleaved_rounds(
-    runs: Mapping[Name, Callable[[], object]], device: torch.device, rounds: Rounds
+    runs: Mapping[Name, Callable[[], object]],
+    device: torch.device,
+    rounds: Rounds,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, list[float]]:
-    """Seconds of every round of each, in the order of ``runs``; arguments as of :func:`interleaved`."""
+    """Time several callables by turns, and keep every round.
+
+    Args:
+        runs: as of :func:`interleaved`.
+        device: likewise.
+        rounds: likewise.
+        clock: tells seconds; ``time.thread_time`` counts the processor's for work of a single thread, which neighbours
+            disturb less.
+
+    Returns:
+        Seconds of every round of each, in the order of ``runs``.
+    """
     names = list(runs)
     seconds: dict[Name, list[float]] = {name: [] for name in names}
     begun = time.perf_counter()
@@ -64,16 +78,16 @@ def interleaved_rounds(
         for name in names if number % 2 == 0 else reversed(names):
             for _ in range(rounds.settling):
                 runs[name]()
-            seconds[name].append(_seconds_of(runs[name], device))
+            seconds[name].append(_seconds_of(runs[name], device, clock))
     return seconds
 
 
-def _seconds_of(run: Callable[[], object], device: torch.device) -> float:
+def _seconds_of(run: Callable[[], object], device: torch.device, clock: Callable[[], float]) -> float:
     _wait_for(device)
-    begun = time.perf_counter()
+    begun = clock()
     kept = run()  # until the clock has been read: taking a large result apart is not the run's work
     _wait_for(device)
-    taken = time.perf_counter() - begun
+    taken = clock() - begun
     del kept
     return taken
 

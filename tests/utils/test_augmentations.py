@@ -16,7 +16,7 @@ from utils.augmentations import (
     random_perspective,
     shift_hsv,
 )
-from utils.geometry_warp import WarpDraw, WarpRanges, map_boxes, polygon_bounds, warp_labels, warp_sample
+from utils.geometry_warp import WarpDraw, WarpRanges, map_boxes, polygon_bounds, warp_image, warp_labels, warp_sample
 
 NO_LABELS = np.zeros((0, 5), np.float32)
 
@@ -127,6 +127,19 @@ def test_random_perspective_moves_pixels_and_boxes_together():
         np.testing.assert_allclose(
             targets[0], [2, columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], atol=2.5
         )
+
+
+@pytest.mark.parametrize("matrix", [np.diag([0.7, 0.7, 1.0]), [[0.9, 0.3, -4], [-0.2, 1.1, 6], [0.001, 0, 1]]])
+def test_a_fourth_channel_changes_no_pixel(matrix):
+    image, matrix = image_u8("channels", 48, 64), np.array(matrix)
+    padded = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
+    warped = warp_image(image, matrix, (40, 56))
+    plain = cv2.warpPerspective(image, matrix, (56, 40), borderValue=(114, 114, 114))
+    np.testing.assert_allclose(warped.astype(int), plain.astype(int), atol=1)
+    np.testing.assert_array_equal(warp_image(padded, matrix, (40, 56))[..., :3], warped)
+    for other in (image[..., 0].copy(), image.astype(np.float64)):
+        assert warp_image(other, matrix, (40, 56)).shape == (40, 56, *other.shape[2:])
+    np.testing.assert_array_equal(shift_hsv(padded, [1.01, 1.3, 0.8]), shift_hsv(image, [1.01, 1.3, 0.8]))
 
 
 def test_random_perspective_follows_numpys_seed():

@@ -11,7 +11,7 @@ from drawn_split import HYP, IMAGES, assert_same_batches, draw_split
 
 from utils.dataloaders import IMG_FORMATS, VID_FORMATS, LoadImagesAndLabels, create_dataloader
 from utils.datasets.config import check_dataset, dataset_names
-from utils.datasets.mosaic import Tile, compose_mosaic
+from utils.datasets.mosaic import Mosaic, Tile
 from utils.datasets.rectangles import rectangle_groups, rectangle_shapes
 from utils.errors import ConfigError, DatasetError
 from utils.log import LOGGER
@@ -137,12 +137,13 @@ def test_mosaic_places_tiles_and_labels_exactly():
         whole = np.array([[colour, 0.5, 0.5, 1, 1]], np.float32)
         tiles.append(Tile(np.full((*shape, 3), colour, np.uint8), whole, [], shape))
     tiles[3] = Tile(tiles[3].image, tiles[3].labels, [np.array([[0, 0], [1, 0], [1, 1]], np.float32)], shapes[3])
-    canvas, labels, polygons = compose_mosaic(tiles, size, centre)
-    assert canvas.shape == (80, 80, 3)
+    mosaic = Mosaic.around(centre, tiles, size)
+    canvas, (labels, polygons) = mosaic.paint(), mosaic.labels()
+    assert canvas.shape == (80, 80, 4)
     expected = [[10, 0, 30, 30, 50], [20, 30, 10, 54, 50], [30, 0, 50, 30, 80], [40, 30, 50, 70, 80]]
     np.testing.assert_array_equal(labels, expected)
     for colour, x1, y1, x2, y2 in expected:
-        assert (canvas[y1:y2, x1:x2] == colour).all()
+        assert (canvas[y1:y2, x1:x2, :3] == colour).all()
     area = sum((x2 - x1) * (y2 - y1) for _, x1, y1, x2, y2 in expected)
     assert (canvas[..., 0] == 114).sum() == 80 * 80 - area
     assert [len(polygon) for polygon in polygons] == [0, 0, 0, 3]
@@ -152,9 +153,9 @@ def test_mosaic_places_tiles_and_labels_exactly():
 def test_mosaic_leaves_out_what_is_off_the_canvas():
     corner = np.array([[0, 0.05, 0.05, 0.1, 0.1]], np.float32)
     tile = Tile(np.zeros((40, 40, 3), np.uint8), corner, [], (40, 40))
-    _, labels, polygons = compose_mosaic([tile] * 4, 40, (20, 20))
+    labels, polygons = Mosaic.around((20, 20), [tile] * 4, 40).labels()
     np.testing.assert_array_equal(labels, [[0, 20, 20, 24, 24]])  # only the lower right one shows its corner
-    assert len(polygons) == 1
+    assert polygons == []
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])

@@ -22,17 +22,18 @@ from utils.datasets.items import Item, ItemKey, QuadKey, collate
 from utils.datasets.json_labels import JsonLabels
 from utils.datasets.label_index import LabelIndex
 from utils.datasets.label_view import LabelView
-from utils.datasets.mosaic import Tile, compose_mosaic
+from utils.datasets.mosaic import Mosaic, Tile
 from utils.datasets.pixels import DiskStore, for_each
 from utils.datasets.quad import collate_quad, join_quad
 from utils.datasets.rectangles import rectangle_groups
 from utils.dist import all_gather, local_world_size, main_first
 from utils.errors import DatasetError
-from utils.geometry_warp import WarpRanges, warp_sample
+from utils.geometry_warp import Warp, WarpRanges, warp_sample
 from utils.image_io import read_image
 from utils.log import LOGGER
 
 _FAULTS_SHOWN = 50
+_REDUCTIONS = (8, 4, 2)  # what JPEG decoders offer
 _SEED_MASK = 0xFFFFFFFF  # NumPy takes no negative seeds
 
 
@@ -258,14 +259,32 @@ class LoadImagesAndLabels(Dataset):
         return height, width
 
     def _decode(self, index: int) -> np.ndarray:
-        image = read_image(self.im_files[index])
-        original_hw = image.shape[:2]
-        height, width = self._resized_hw(original_hw)
-        if (height, width) == original_hw:
+        reduction = self._reduction(index)
+        image = read_image(self.im_files[index], reduction)
+        width, height = self.shapes[index].tolist()
+        decoded_hw = original_hw = image.shape[:2]
+        if decoded_hw == (height // reduction, width // reduction):  # else no JPEG, or changed since it was listed
+            original_hw = (height, width)
+        wanted_hw = self._resized_hw(original_hw)
+        if wanted_hw == decoded_hw:
             return image
         shrinks = self.img_size < max(original_hw)
         manner = cv2.INTER_AREA if shrinks and not self.augment else cv2.INTER_LINEAR
-        return cv2.resize(image, (width, height), interpolation=manner)
+        return cv2.resize(image, wanted_hw[::-1], interpolation=manner)
+
+    def _reduction(self, index: int) -> int:
+        """By what a JPEG's sides are divided while it is decoded, which saves most of the time for large ones.
+
+        It must not get smaller than it has to be, and sides that do not divide would shift what is in it. Validation
+        decodes in full, so that its figures are those of any other tool.
+        """
+        sides = self.shapes[index].tolist()
+        fitting = (
+            part
+            for part in _REDUCTIONS
+            if max(sides) >= part * self.img_size and not any(side % part for side in sides)
+        )
+        return next(fitting, 1) if self.augment else 1
 
     def _into_memory(self, index: int) -> None:
         image = self._decode(index)
@@ -344,14 +363,20 @@ class LoadImagesAndLabels(Dataset):
         return image, targets
 
     def _one_mosaic(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Four images on a canvas, copied and pasted, warped and cut back to one image's size."""
+        """Four images on a canvas, copied and pasted, warped and cut back to one image's size; four channels."""
         members = rng.permutation(np.append(rng.integers(self.n, size=3), index))
         half = self.img_size // 2
         centre_xy = tuple(rng.integers(half, 2 * self.img_size - half + 1, size=2).tolist())
         tiles = [self.load_tile(int(member)) for member in members]
-        canvas, targets, outlines = compose_mosaic(tiles, self.img_size, centre_xy)
-        canvas, targets, outlines = copy_paste(canvas, targets, outlines, self.settings.copy_paste, rng)
-        return warp_sample(canvas, targets, outlines, self.settings.warp, (-half, -half), rng)
+        mosaic = Mosaic.around(centre_xy, tiles, self.img_size)
+        targets, outlines = mosaic.labels()
+        canvas = None
+        if self.settings.copy_paste:  # copies come from anywhere on the canvas
+            canvas, targets, outlines = copy_paste(mosaic.paint(), targets, outlines, self.settings.copy_paste, rng)
+        warp = Warp.sample(self.settings.warp, (mosaic.side, mosaic.side), (-half, -half), rng)
+        if canvas is None:
+            canvas = mosaic.paint(warp.seen())
+        return warp.image(canvas), warp.labels(targets, outlines)
 
     def _finish(
         self, image: np.ndarray, targets: np.ndarray, rng: np.random.Generator
@@ -359,7 +384,7 @@ class LoadImagesAndLabels(Dataset):
         """Effects, colours and flips."""
         effects = optional_effects()
         if effects is not None:
-            image = effects(image, int(rng.integers(2**31)))
+            image = effects(np.ascontiguousarray(image[..., :3]), int(rng.integers(2**31)))
         gains = (self.settings.hsv_h, self.settings.hsv_s, self.settings.hsv_v)
         if any(gains):
             image = shift_hsv(image, hsv_gains(*gains, rng))
@@ -371,9 +396,11 @@ class LoadImagesAndLabels(Dataset):
 
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    """BGR (H, W, 3) to RGB (3, H, W)."""
-    blue, green, red = cv2.split(image)
-    return torch.from_numpy(np.stack([red, green, blue]))
+    """BGR (H, W, 3), or (H, W, 4) with one channel that nobody reads, to RGB (3, H, W)."""
+    height, width, channels = image.shape
+    planes = np.empty((channels, height, width), np.uint8)
+    cv2.split(image, [planes[2], planes[1], planes[0], *planes[3:]])  # into their places, without a copy
+    return torch.from_numpy(planes[:3])
 
 
 def _to_rows(targets: np.ndarray, shape_hw: tuple[int, int]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from utils.geometry_warp import FILL
@@ -43,45 +44,72 @@ class Tile:
         return corners, [polygon * scale + offset for polygon in self.polygons]
 
 
-def compose_mosaic(
-    tiles: Sequence[Tile], size: int, centre_xy: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-    """Lay four tiles around a point of a square canvas, each touching the point with one corner.
+@dataclass(frozen=True)
+class Mosaic:
+    """Four images on a square canvas of twice their size, around one point that each touches with a corner.
 
-    Args:
-        tiles: for upper left, upper right, lower left, lower right.
-        size: side of one image; the canvas has twice that.
-        centre_xy: the point, in pixels of the canvas.
+    Where things are is known before a pixel has been moved, so only what a warp will look at needs to be painted.
 
-    Returns:
-        Canvas (2 size, 2 size, 3) uint8; labels (N, 5) float32, class and corners in its pixels, cut at its border,
-        those outside left out; and one polygon per label, (0, 2) for plain boxes.
+    Attributes:
+        tiles: upper left, upper right, lower left, lower right.
+        offsets_xy: where the upper left corner of each lies on the canvas, pixels.
+        side: of the canvas.
     """
-    side = 2 * size
-    canvas = np.full((side, side, 3), FILL[0], np.uint8)
-    labels: list[np.ndarray] = []
-    polygons: list[np.ndarray] = []
-    for place, tile in enumerate(tiles):
-        right, below = place % 2 == 1, place >= 2
-        height, width = tile.image.shape[:2]
-        left = centre_xy[0] if right else centre_xy[0] - width
-        top = centre_xy[1] if below else centre_xy[1] - height
-        columns, rows = _overlap(left, width, side), _overlap(top, height, side)
-        canvas[rows, columns] = tile.image[
-            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-        ]
-        corners, outlines = tile.placed((1.0, 1.0), (left, top))
-        labels.append(corners)
-        polygons += outlines or [np.zeros((0, 2), np.float32)] * len(corners)
-    return canvas, *_inside(np.concatenate(labels), polygons, side)
+
+    tiles: Sequence[Tile]
+    offsets_xy: Sequence[tuple[int, int]]
+    side: int
+
+    @classmethod
+    def around(cls, centre_xy: tuple[int, int], tiles: Sequence[Tile], size: int) -> Mosaic:
+        """Lay four tiles around a point.
+
+        Args:
+            centre_xy: the point, in pixels of the canvas.
+            tiles: for upper left, upper right, lower left, lower right.
+            size: side of one image; the canvas has twice that.
+        """
+        offsets = []
+        for place, tile in enumerate(tiles):
+            height, width = tile.image.shape[:2]
+            right, below = place % 2 == 1, place >= 2
+            offsets.append((centre_xy[0] - width * (not right), centre_xy[1] - height * (not below)))
+        return cls(tiles, offsets, 2 * size)
+
+    def paint(self, seen: tuple[slice, slice] | None = None) -> np.ndarray:
+        """The canvas, (side, side, 4) uint8: blue, green, red and one that nobody reads, as warps are faster with it.
+
+        Args:
+            seen: rows and columns that somebody will look at, all if None; the others hold just anything.
+        """
+        rows, columns = seen or (slice(0, self.side), slice(0, self.side))
+        canvas = np.empty((self.side, self.side, 4), np.uint8)
+        canvas[rows, columns] = FILL[0]
+        for tile, (left, top) in zip(self.tiles, self.offsets_xy, strict=True):
+            height, width = tile.image.shape[:2]
+            across, down = _overlap(left, width, columns), _overlap(top, height, rows)
+            if across.start < across.stop and down.start < down.stop:
+                part = tile.image[down.start - top : down.stop - top, across.start - left : across.stop - left]
+                cv2.cvtColor(part, cv2.COLOR_BGR2BGRA, dst=canvas[down, across])
+        return canvas
+
+    def labels(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """The labels of all tiles, cut at the border of the canvas, those outside left out.
+
+        Returns:
+            (N, 5) float32 class and corners in pixels of the canvas; and one polygon for each, (0, 2) for plain boxes,
+            none at all when no tile has any. Polygons are not cut: the warp does that.
+        """
+        placed = [tile.placed((1.0, 1.0), offset) for tile, offset in zip(self.tiles, self.offsets_xy, strict=True)]
+        labels = np.concatenate([corners for corners, _ in placed])
+        labels[:, 1:] = labels[:, 1:].clip(0, self.side)
+        visible = (labels[:, 3] > labels[:, 1]) & (labels[:, 4] > labels[:, 2])
+        if not any(outlines for _, outlines in placed):
+            return labels[visible], []
+        plain = np.zeros((0, 2), np.float32)
+        polygons = [polygon for corners, outlines in placed for polygon in outlines or [plain] * len(corners)]
+        return labels[visible], [polygon for polygon, keep in zip(polygons, visible, strict=True) if keep]
 
 
-def _overlap(start: int, length: int, side: int) -> slice:
-    return slice(max(start, 0), min(start + length, side))
-
-
-def _inside(labels: np.ndarray, polygons: list[np.ndarray], side: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Cut boxes at the canvas and leave out those that are not on it. Polygons are cut later, by the warp."""
-    labels[:, 1:] = labels[:, 1:].clip(0, side)
-    visible = (labels[:, 3] > labels[:, 1]) & (labels[:, 4] > labels[:, 2])
-    return labels[visible], [polygon for polygon, keep in zip(polygons, visible, strict=True) if keep]
+def _overlap(start: int, length: int, window: slice) -> slice:
+    return slice(max(start, window.start), min(start + length, window.stop))
