@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from utils.datasets.images import check_image, exif_size, img2label_paths, list_images
-from utils.datasets.labels import parse_labels, read_label_file, refuse_unknown_classes
+from utils.datasets.labels import fault_line, parse_labels, read_label_file, refuse_unknown_classes
 from utils.errors import DatasetError
 from utils.image_io import read_image
 from utils.log import LOGGER
@@ -100,6 +100,14 @@ def test_faults_are_in_the_order_of_the_lines():
     label = parse_labels(f"9 0.1 0.1 0.1 0.1\nbad\n{BOX}\n" + "8 0.2 0.2 0.1 0.1\nbad\n" * 5, "dir:1/a.txt")
     known = refuse_unknown_classes(label, 3, "dir:1/a.txt")
     assert [fault.split(":")[2] for fault in known.faults] == [str(line) for line in range(1, 14) if line != 3]
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [("d:1/a.txt:12: bad", 12), ("all.json: annotation 7: bad", 1), ("d:1/a.txt:0: bad", 1), ("9" * 5000 + ":", 1)],
+)
+def test_the_line_of_a_fault(fault, line):
+    assert fault_line(fault, "d:1/a.txt") == line
 
 
 def test_undecodable_bytes_are_a_fault(tmp_path):
