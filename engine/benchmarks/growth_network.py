@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from engine.benchmarks.growth_curves import MEMORY, TIME, Curve, Point
 from engine.benchmarks.interleaved import Rounds, interleaved
 from engine.benchmarks.memory import free_bytes, peak_bytes
-from engine.images import memory_format, to_network
 from engine.setup import load_hyperparameters
 from models.yolo import DetectionModel
 from utils.ema import ModelEMA
 from utils.errors import OptionError
 from utils.loss import ComputeLoss, scale_gains
 from utils.model_info import count_flops
+from utils.network_input import memory_format, to_network
 from utils.nms import non_max_suppression
 from utils.optim import smart_optimizer
 from utils.sizes import grid_size

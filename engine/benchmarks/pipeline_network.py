@@ -19,7 +19,6 @@ from engine.benchmarks.figures import Figure, ratios
 from engine.benchmarks.interleaved import Rounds, interleaved_rounds
 from engine.detection import detect_frames, network_workers
 from engine.evaluator import evaluate
-from engine.images import to_network
 from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.predictor import Predictor, Selection
 from engine.sinks import DrawingStyle, MediaSink
@@ -29,6 +28,7 @@ from models.yolo import DetectionModel
 from utils.augmentations import letterbox
 from utils.datasets.images import list_images
 from utils.datasets.sources import LoadImages
+from utils.network_input import to_network
 from utils.sizes import check_img_size
 
 _VALIDATION_LIMIT = 0.25

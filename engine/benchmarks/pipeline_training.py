@@ -13,12 +13,12 @@ import torch
 
 from engine.benchmarks.figures import Figure, ratios
 from engine.benchmarks.interleaved import Rounds, interleaved_rounds
-from engine.images import memory_format
 from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.options.train import TrainOptions
 from engine.run_files import RunFolder
 from engine.setup import load_hyperparameters
 from engine.trainer import Trainer
+from utils.network_input import memory_format
 
 _LIMIT = 1.15
 

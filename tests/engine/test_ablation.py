@@ -462,7 +462,9 @@ def test_failed_trainings_are_kept_and_tried_again(settings, tmp_path):
     folder = AblationFolder(tmp_path / "nan")
     state = read_ablation(folder.state)
     assert [bool(outcome.failure) for outcome in state.outcomes] == [True, True]
-    assert "- `tiny`, seed 0, failed: the losses of epoch 0" in folder.report.read_text(encoding="utf-8")
+    assert "- `tiny`, seed 0, failed: epoch 0, batch 1: the loss is no finite number" in folder.report.read_text(
+        encoding="utf-8"
+    )
     again = resume_ablation(AblateOptions.from_kwargs(resume=str(folder.root)), folder)
     assert again.outcomes == []
 

@@ -48,7 +48,7 @@ def test_box_formats(results):
 
 def test_text(results):
     assert str(results).splitlines()[:3] == [
-        "image 1/3: 50x100 1 person, 2 buss",
+        "image 1/3: 50x100 1 person, 2 bus",
         "image 2/3: 40x80 (no detections)",
         "image 3/3: 60x60 1 a/b",
     ]

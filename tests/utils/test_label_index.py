@@ -189,6 +189,7 @@ def test_a_read_only_data_folder(split):
     root = Path(tempfile.mkdtemp())
     try:
         shutil.copytree(index.parents[1], root, dirs_exist_ok=True)
+        LoadImagesAndLabels(index.parents[1] / "images", 32, cache_images="disk")  # nobody may not read our modules
         for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
             folder.chmod(0o555)
 
@@ -210,6 +211,22 @@ def test_a_read_only_data_folder(split):
         for folder in (root, *(path for path in root.rglob("*") if path.is_dir())):
             folder.chmod(0o755)
         shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("most", [100, 4000, 20_000])
+def test_a_disk_that_is_full(tmp_path, most):
+    """A limit on the size of files fails a write as a full disk does: within a column, or when they are joined."""
+    resource = pytest.importorskip("resource", reason="limits of POSIX")
+    files, records = draw_records(4, 300)
+    known = dict(zip(files, records, strict=True))
+    place = tmp_path / "train.label-index"
+
+    def work():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        assert_equal_records(scan_images(files, place, quiet=True, read=lambda file: known[file]), records)
+
+    in_child(work)
+    assert not list(tmp_path.iterdir())
 
 
 # -- several processes ---------------------------------------------------------------------------------------------

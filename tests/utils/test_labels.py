@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from utils.datasets.images import check_image, exif_size, img2label_paths, list_images
-from utils.datasets.labels import parse_labels, read_label_file, refuse_unknown_classes
+from utils.datasets.labels import fault_line, parse_labels, read_label_file, refuse_unknown_classes
 from utils.errors import DatasetError
 from utils.image_io import read_image
 from utils.log import LOGGER
@@ -116,6 +116,14 @@ def test_pipes_sockets_and_devices_are_faults_that_nobody_waits_for(tmp_path):
         for file, kind in ((tmp_path / "a.png", "a named pipe"), ("/dev/zero", "a device")):
             with pytest.raises(DatasetError, match=f"^{file}: is {kind}, expected a picture's file$"):
                 pool.apply_async(check_image, [file]).get(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("fault", "line"),
+    [("d:1/a.txt:12: bad", 12), ("all.json: annotation 7: bad", 1), ("d:1/a.txt:0: bad", 1), ("9" * 5000 + ":", 1)],
+)
+def test_the_line_of_a_fault(fault, line):
+    assert fault_line(fault, "d:1/a.txt") == line
 
 
 def test_undecodable_bytes_are_a_fault(tmp_path):

@@ -192,5 +192,6 @@ def unknown_class_fault(name: str, line: int, class_id: float, nc: int) -> str:
 
 
 def fault_line(fault: str, name: str) -> int:
-    """The line that a fault of a label file called ``name`` is about; 1 for a fault of COCO's JSON in its place."""
-    return int(fault.removeprefix(f"{name}:").partition(":")[0]) if fault.startswith(f"{name}:") else 1
+    """The line that a fault of a file called ``name`` is about; 1 where it names none, as of labels from elsewhere."""
+    number = fault.removeprefix(f"{name}:").partition(":")[0]
+    return int(number) or 1 if number.isdecimal() and len(number) < 10 else 1
