@@ -47,7 +47,7 @@ def detector_of(weights: str, trained: DetectionModel, device: torch.device, scr
     if not weights:
         weights = str(scratch / "trained.pt")
         write_checkpoint(Path(weights), Checkpoint(trained.state_dict(), ModelMeta.of(trained)))
-    return DetectMultiBackend(weights, device=device).eval()  # evaluating puts back the mode that it found
+    return DetectMultiBackend(weights, device=device)
 
 
 def measure_validation(backend: DetectMultiBackend, batches: Sequence[Any], repeats: int) -> Figure:

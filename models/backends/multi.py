@@ -64,6 +64,7 @@ class DetectMultiBackend(nn.Module):
         self.dnn, self.onnx = dnn, kind == "onnx" and not dnn
         self.engine = self.coreml = self.saved_model = self.pb = self.tflite = self.edgetpu = False
         self.tfjs = self.paddle = self.triton = self.nhwc = False
+        self.eval()  # who evaluates it puts it back into the mode found, and modules are born training
 
     def forward(
         self, im: torch.Tensor, augment: bool = False, visualize: bool | str | Path = False

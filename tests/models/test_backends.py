@@ -32,6 +32,7 @@ def plain_onnx(path: Path, columns: int, **metadata: str) -> Path:
 
 def test_a_file_of_another_program(tmp_path):
     without = DetectMultiBackend(plain_onnx(tmp_path / "a.onnx", 8))
+    assert not without.training
     assert (without.names, without.stride) == ({0: "class0", 1: "class1", 2: "class2"}, 32)
     (tmp_path / "data.yaml").write_text("names: [a, b, c]")
     assert DetectMultiBackend(tmp_path / "a.onnx", data=tmp_path / "data.yaml").names == {0: "a", 1: "b", 2: "c"}
