@@ -184,13 +184,19 @@ def endless_run(rank: int, settings: dict, folder: Path) -> None:
         os._exit(run_command(lambda: train.run(**settings)))
 
 
-def test_when_one_rank_dies_the_others_end_and_say_so(settings, tmp_path):
-    settings = {**settings, "epochs": 100_000, "name": "endless", "patience": 0}
+def launched_to_the_first_checkpoint(settings: dict, tmp_path: Path) -> tuple[list, Path]:
+    """The processes of a run without end, once it has written its last.pt, and that file."""
     children = launch(endless_run, settings, tmp_path)
-    last = Path(settings["project"]) / "endless" / "weights" / "last.pt"
+    last = Path(settings["project"]) / settings["name"] / "weights" / "last.pt"
     due = time.monotonic() + 60
     while not last.exists() and time.monotonic() < due:
         time.sleep(0.05)
+    return children, last
+
+
+def test_when_one_rank_dies_the_others_end_and_say_so(settings, tmp_path):
+    settings = {**settings, "epochs": 100_000, "name": "endless", "patience": 0}
+    children, last = launched_to_the_first_checkpoint(settings, tmp_path)
     os.kill(children[1].pid, signal.SIGKILL)
     children[0].join(30)
     assert children[0].exitcode == 2
@@ -200,11 +206,7 @@ def test_when_one_rank_dies_the_others_end_and_say_so(settings, tmp_path):
 
 def test_when_one_rank_is_told_to_stop_all_end_with_the_state_saved(settings, tmp_path):
     settings = {**settings, "epochs": 100_000, "name": "told", "patience": 0, "noval": True, "nbs": 4000}
-    children = launch(endless_run, settings, tmp_path)
-    last = Path(settings["project"]) / "told" / "weights" / "last.pt"
-    due = time.monotonic() + 60
-    while not last.exists() and time.monotonic() < due:
-        time.sleep(0.05)
+    children, last = launched_to_the_first_checkpoint(settings, tmp_path)
     os.kill(children[1].pid, signal.SIGTERM)
     for child in children:
         child.join(30)
