@@ -17,6 +17,13 @@ _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _FETCH_TIMEOUT = 20.0  # seconds without an answer
 _LARGEST_FETCH = 256 << 20  # bytes
+# Pixels that a byte of a file may stand for, from a size on at which decoding takes seconds: JPEGs and PNGs of a single
+# colour reach 70 to 1,000, of anything seen by a camera 20. Beyond what Pillow opens, sizes are OpenCV's to read, up to
+# 1 << 30 pixels, and the bytes of those are asked for.
+_ALWAYS_DECODED = 64_000_000
+_PIXELS_A_BYTE = 100
+_PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+_BYTES_OF_HUGE = (1 << 30) // _PIXELS_A_BYTE
 JPEG_TAIL = 32  # bytes in which a complete JPEG's end mark is looked for; some cameras append a little padding
 
 
@@ -65,6 +72,7 @@ def decode_image(data: np.ndarray, name: str) -> np.ndarray:
     """
     if data.size == 0:
         raise DatasetError(f"{name}: is empty")
+    _refuse_bomb(name, data)
     _refuse_cut_jpeg(name, data)
     image = _decode(data, floating=name.lower().endswith(".pfm"))
     return _decode_with_pillow(name, data) if image is None else image
@@ -112,6 +120,38 @@ def to_8bit(image: np.ndarray) -> np.ndarray:
 def ends_as_jpeg(tail: bytes) -> bool:
     """Whether a JPEG file is complete, by the end mark among its last :data:`JPEG_TAIL` bytes."""
     return _JPEG_END in tail
+
+
+def refuse_lying_size(name: str, size_wh: tuple[int, int] | None, bytes_there: int) -> None:
+    """Refuse a picture whose header asks for memory that its few bytes cannot be meant to fill.
+
+    Args:
+        name: path or address, for the error.
+        size_wh: width and height that the header declares, px; None where there are more pixels than Pillow looks at.
+        bytes_there: of the file.
+
+    Raises:
+        DatasetError: saying what is declared.
+    """
+    pixels = _PILLOWS_LIMIT if size_wh is None else size_wh[0] * size_wh[1]
+    needed = _BYTES_OF_HUGE if size_wh is None else pixels // _PIXELS_A_BYTE
+    if pixels > _ALWAYS_DECODED and bytes_there < needed:
+        declared = f"more than {pixels:,}" if size_wh is None else f"{size_wh[0]}x{size_wh[1]}"
+        raise DatasetError(
+            f"{name}: declares {declared} pixels in {bytes_there:,} bytes, which no picture is; it was not decoded"
+        )
+
+
+def _refuse_bomb(name: str, data: np.ndarray) -> None:
+    """Look at the size in the header before a decoder takes memory for it."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            size_wh = picture.size
+    except Image.DecompressionBombError:
+        size_wh = None
+    except (OSError, SyntaxError, ValueError):  # a format that Pillow does not know
+        return
+    refuse_lying_size(name, size_wh, data.size)
 
 
 def _refuse_cut_jpeg(name: str, data: np.ndarray) -> None:

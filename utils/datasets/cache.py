@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -27,6 +28,10 @@ from utils.errors import DatasetError
 from utils.log import LOGGER
 
 _FORMAT = 1  # raise it whenever the meaning of the stored numbers changes
+_DAMAGED = (  # what NumPy raises for files that are none of its own
+    *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, MemoryError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
 _READERS = 8  # threads; most of the time is spent waiting for the disk
 
 
@@ -115,8 +120,8 @@ def _read_index(file: Path, fingerprint: str, quiet: bool) -> list[ImageRecord] 
         with np.load(file, allow_pickle=False) as stored:
             if str(stored["fingerprint"]) != fingerprint:
                 return None
-            return _unpack({name: stored[name] for name in stored.files})
-    except (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            return _unpack(_checked({name: stored[name] for name in stored.files}))
+    except _DAMAGED as error:
         if not quiet:
             LOGGER.warning(f"{file}: damaged label index is built again ({type(error).__name__})")
         return None
@@ -137,6 +142,26 @@ def _pack(records: Sequence[ImageRecord]) -> dict[str, np.ndarray]:
         "points": np.concatenate([empty_points, *polygons]),
         "texts": np.frombuffer(texts, np.uint8),
     }
+
+
+def _checked(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns, once it is certain that a scan could have made them.
+
+    Raises:
+        ValueError: when it could not.
+    """
+    labels, points, counts, corners = (stored[name] for name in ("labels", "points", "counts", "corners"))
+    sound = labels.shape[1:] == (5,) and labels.dtype == points.dtype == np.float32 and points.shape[1:] == (2,)
+    sound = sound and all(column.ndim == 1 and column.dtype == np.int64 for column in (counts, corners))
+    sound = sound and stored["sizes"].shape[1:] == (2,) and stored["sizes"].dtype == stored["lines"].dtype == np.int32
+    sound = (
+        sound and len(labels) == len(stored["lines"]) == len(corners) == counts.sum() and len(points) == corners.sum()
+    )
+    in_range = all(bool(((part >= 0) & (part <= 1)).all()) for part in (labels[:, 1:], points)) if sound else False
+    from_zero = all(bool((column >= 0).all()) for column in (labels[:, 0], counts, corners, stored["sizes"]))
+    if not (in_range and from_zero and np.isfinite(labels).all()):
+        raise ValueError("columns that no scan makes")
+    return stored
 
 
 def _unpack(stored: dict[str, np.ndarray]) -> list[ImageRecord]:

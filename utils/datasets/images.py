@@ -10,7 +10,7 @@ from PIL import Image
 
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
-from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image
+from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image, refuse_lying_size
 
 MIN_SIDE = 10  # pixels
 _ORIENTATION = 0x0112  # EXIF tag
@@ -116,6 +116,7 @@ def _header_size(path: Path) -> tuple[int, int] | None:
     """Size by the header; None where only decoding can tell."""
     try:
         with Image.open(path) as image:
+            refuse_lying_size(str(path), image.size, path.stat().st_size)
             if image.format in ("JPEG", "MPO"):
                 return exif_size(image) if ends_as_jpeg(_tail_of(path)) else None
             size = image.size
