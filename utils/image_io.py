@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
@@ -24,6 +25,9 @@ _ALWAYS_DECODED = 64_000_000
 _PIXELS_A_BYTE = 100
 _PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)
 _BYTES_OF_HUGE = (1 << 30) // _PIXELS_A_BYTE
+# What Pillow raises for files that are damaged, or none of its own; documented are the first two.
+UNREADABLE = (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+              MemoryError, struct.error, Image.DecompressionBombError)  # fmt: skip
 JPEG_TAIL = 32  # bytes in which a complete JPEG's end mark is looked for; some cameras append a little padding
 
 
@@ -149,7 +153,7 @@ def _refuse_bomb(name: str, data: np.ndarray) -> None:
             size_wh = picture.size
     except Image.DecompressionBombError:
         size_wh = None
-    except (OSError, SyntaxError, ValueError):  # a format that Pillow does not know
+    except UNREADABLE:  # a format that Pillow does not know
         return
     refuse_lying_size(name, size_wh, data.size)
 
@@ -161,7 +165,7 @@ def _refuse_cut_jpeg(name: str, data: np.ndarray) -> None:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise DatasetError(f"{name}: the JPEG is cut off or damaged ({error})") from error
 
 
@@ -181,6 +185,6 @@ def _decode_with_pillow(name: str, data: np.ndarray) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DatasetError(f"{name}: is not a picture that can be read, or is damaged") from error
     return np.ascontiguousarray(np.asarray(upright)[..., ::-1])

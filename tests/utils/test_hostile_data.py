@@ -157,6 +157,13 @@ def test_a_header_that_lies_is_refused_before_memory_is_taken(make, side: int, t
     assert time.process_time() - begun < 1  # decoders that believed it took 7 to 22 seconds and up to 8 GB
 
 
+def test_a_png_without_pixels(tmp_path: Path) -> None:
+    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + _chunk(b"IEND", b""))
+    with pytest.raises(DatasetError, match="is not a picture"):
+        check_image(tmp_path / "a.png")
+
+
 def test_large_pictures_that_are_meant_are_read(tmp_path: Path) -> None:
     file = tmp_path / "sheet.png"
     cv2.imwrite(str(file), np.zeros((7000, 9000), np.uint8))  # 63 million pixels of one colour
@@ -183,8 +190,9 @@ def _with_columns(index: Path, **changes) -> None:
         lambda file: file.write_bytes(file.read_bytes().replace(b"PK\x01\x02\x14", b"PK\x01\x02\xff")),
         lambda file: file.write_bytes(file.read_bytes()[:-40]),
         lambda file: file.write_bytes(b""),
+        lambda file: _with_columns(file, texts=np.frombuffer(b"[[5]]", np.uint8)),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_an_index_that_no_scan_has_made_is_made_again(damage, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1")
@@ -195,6 +203,15 @@ def test_an_index_that_no_scan_has_made_is_made_again(damage, tmp_path: Path) ->
     damage(index)
     (record,) = scan_images([str(tmp_path / "a.png")], index, quiet=True)
     np.testing.assert_allclose(record.label.labels, [[0, 0.5, 0.5, 0.1, 0.1]], atol=1e-6)
+
+
+def test_faults_out_of_an_index_are_lines(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((16, 16, 3), np.uint8))
+    index = tmp_path / "split.index.npz"
+    scan_images([str(tmp_path / "a.png")], index, quiet=True)
+    _with_columns(index, texts=np.frombuffer(b'[["x\\u001b[2J", "' + b"y" * 10_000 + b'"]]', np.uint8))
+    (record,) = scan_images([str(tmp_path / "a.png")], index, quiet=True)
+    assert record.fault == "x?[2J" and len(record.label.faults[0]) == 1000
 
 
 def test_every_error_of_the_project_is_one_line() -> None:

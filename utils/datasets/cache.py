@@ -24,7 +24,7 @@ from tqdm import tqdm
 from utils.atomic import replacing
 from utils.datasets.images import check_image, img2label_paths
 from utils.datasets.labels import LabelFile, read_label_file
-from utils.errors import DatasetError
+from utils.errors import DatasetError, printable
 from utils.log import LOGGER
 
 _FORMAT = 1  # raise it whenever the meaning of the stored numbers changes
@@ -32,6 +32,7 @@ _DAMAGED = (  # what NumPy raises for files that are none of its own
     *(OSError, ValueError, LookupError, EOFError, TypeError, AttributeError, MemoryError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
 )
+_LONGEST_TEXT = 1000  # characters of a fault
 _READERS = 8  # threads; most of the time is spent waiting for the disk
 
 
@@ -166,7 +167,7 @@ def _checked(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _unpack(stored: dict[str, np.ndarray]) -> list[ImageRecord]:
     counts, corners = stored["counts"], stored["corners"]
-    texts = json.loads(stored["texts"].tobytes())
+    texts = [[printable(text, _LONGEST_TEXT) for text in row] for row in json.loads(stored["texts"].tobytes())]
     if not (len(counts) == len(stored["sizes"]) == len(texts) and counts.sum() == len(stored["labels"])):
         raise ValueError("columns of different lengths")
     ends = np.cumsum(counts)[:-1]

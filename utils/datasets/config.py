@@ -2,7 +2,8 @@
 
 ``path`` is the data set's folder. A relative one is looked for below the current folder, below the YAML's own folder,
 below the project, and below a ``datasets`` folder beside the project, in this order. ``train``, ``val`` and ``test``
-are below it. Nothing is downloaded; ``drawn_by: shapes`` marks the one set that the project draws itself.
+are below it. Nothing is downloaded unless :func:`fetch_dataset` is called, which ``--download`` does; ``drawn_by:
+shapes`` marks the one set that the project draws itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from utils.datasets.download import fetch_archive, read_download
 from utils.datasets.shapes import draw_shapes
 from utils.errors import DatasetError, first_line
 from utils.log import LOGGER
@@ -49,7 +51,7 @@ def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = Tru
         root = _find_root(roots, splits)
     if "drawn_by" in content and (root or autodownload):
         root = _draw(content["drawn_by"], root, content.get("path"), origin)
-    hint = f"; its `download:` entry says: {content['download']}" if content.get("download") else ""
+    hint = f"; --download fetches its `download:` entry: {content['download']}" if content.get("download") else ""
     if root is None:
         looked = ", ".join(dict.fromkeys(map(str, roots)))
         raise DatasetError(
@@ -63,6 +65,38 @@ def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = Tru
         raise DatasetError(f"{origin}: validation images not found at {', '.join(lost)}; nothing is downloaded{hint}")
     texts = {split: _as_given(content.get(split), paths) for split, paths in resolved.items()}
     return {**content, "path": root, **texts, "names": names, "nc": len(names)}
+
+
+def fetch_dataset(data: str | Path | Mapping[str, Any]) -> None:
+    """Fetch and unpack the archive that a dataset YAML names, where its images are not there yet.
+
+    Raises:
+        DatasetError: when the YAML names none, or one that is not safe to fetch, or has it unpacked anywhere but below
+            the current folder or, as YOLOv5's own YAMLs do, the folder ``datasets`` beside the project.
+        OSError: when the disk is full or the folder cannot be made.
+    """
+    content, origin, folder = _read(data)
+    splits = {split: _as_entries(content.get(split), split, origin) for split in SPLITS}
+    with _usable_paths(origin):
+        if not splits["val"] or _find_root(_possible_roots(content.get("path"), folder), splits) is not None:
+            return
+    if not content.get("download"):
+        raise DatasetError(f"{origin}: its images are not there, and --download finds no `download:` entry in it")
+    download = read_download(content["download"], origin)
+    fetch_archive(download, _new_home(content.get("path"), origin), lambda top: _find_root([top], splits) is not None)
+
+
+def _new_home(path: Any, origin: str) -> Path:
+    """Where a fetched data set goes: a YAML from anywhere must not have files written anywhere."""
+    relative, base = Path(str(path or "")), Path.cwd()
+    if relative.parts[:2] == ("..", "datasets"):
+        relative, base = Path(*relative.parts[1:]), home_of_data().parent
+    if not relative.parts or relative.is_absolute() or ".." in relative.parts or str(relative).startswith("~"):
+        raise DatasetError(
+            f"{origin}: `path: {path}`: --download unpacks only below the current folder, or into ../datasets: name a "
+            "relative folder without `..`"
+        )
+    return base / relative
 
 
 def dataset_names(data: str | Path | Mapping[str, Any]) -> dict[int, str]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
-from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image, refuse_lying_size
+from utils.image_io import JPEG_TAIL, UNREADABLE, ends_as_jpeg, read_image, refuse_lying_size
 
 MIN_SIDE = 10  # pixels
 _ORIENTATION = 0x0112  # EXIF tag
@@ -93,7 +93,7 @@ def exif_size(img: Image.Image) -> tuple[int, int]:
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError):
+    except UNREADABLE:
         return 1  # damaged metadata turns nothing
 
 
@@ -125,7 +125,7 @@ def _header_size(path: Path) -> tuple[int, int] | None:
                 image.verify()  # checksums: cheap, and the only sign of a damaged one
             else:
                 turned = _orientation(image) != 1
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
     return None if turned else size  # decoders disagree on turned PNG, TIFF and WebP files
 
