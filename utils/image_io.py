@@ -18,13 +18,13 @@ _JPEG_START = b"\xff\xd8"
 _JPEG_END = b"\xff\xd9"
 _FETCH_TIMEOUT = 20.0  # seconds without an answer
 _LARGEST_FETCH = 256 << 20  # bytes
-# Pixels that a byte of a file may stand for, from a size on at which decoding takes seconds: JPEGs and PNGs of a single
-# colour reach 70 to 1,000, of anything seen by a camera 20. Beyond what Pillow opens, sizes are OpenCV's to read, up to
-# 1 << 30 pixels, and the bytes of those are asked for.
+# Pixels that a byte of a file may stand for, from a size on at which decoding takes seconds: 20 in what cameras see, 70
+# to 1,000 in JPEGs and PNGs of a single colour. Pillow does not tell sizes beyond its limit, 179 million pixels; of a
+# real picture of that size the bytes below are the least.
 _ALWAYS_DECODED = 64_000_000
-_PIXELS_A_BYTE = 100
+_PIXELS_A_BYTE = 1000
 _PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-_BYTES_OF_HUGE = (1 << 30) // _PIXELS_A_BYTE
+_BYTES_OF_HUGE = 10 << 20
 # What Pillow raises for files that are damaged, or none of its own; documented are the first two.
 UNREADABLE = (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
               MemoryError, struct.error, Image.DecompressionBombError)  # fmt: skip

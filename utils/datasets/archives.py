@@ -6,6 +6,7 @@ or more bytes than allowed end the unpacking with an error.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import re
 import stat
@@ -26,7 +27,8 @@ _ENCRYPTED = 1  # bit of a zip entry's flags
 _PLAIN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others take as much memory as a file says
 _UNSAFE = re.compile(r'[\x00-\x1f\\:*?"<>|\x7f]')  # separators, drives and wildcards of one system or another
 _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, LookupError, RuntimeError,
-            NotImplementedError, MemoryError)  # fmt: skip
+            MemoryError, gzip.BadGzipFile)  # fmt: skip
+_NO_NAMES = {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EEXIST, errno.ENOTDIR, errno.EISDIR}
 
 
 def unpack(archive: Path, folder: Path, most: int) -> int:
@@ -133,8 +135,12 @@ def _unpack_all(entries: Iterator[_Entry], folder: Path, counter: _Counter) -> i
                 while data := content.read(_COPIED_AT_ONCE):
                     counter.take(len(data))
                     stream.write(data)
-        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise DatasetError(f"its entry {name!r} is there twice, or as a file and as a folder") from error
+        except OSError as error:
+            if error.errno not in _NO_NAMES:
+                raise
+            raise DatasetError(
+                f"its entry {name!r} is there twice, as file and folder, or has no usable name"
+            ) from error
         files += 1
     return files
 

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import tempfile
-import urllib.error
-import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -110,23 +107,30 @@ def fetch_archive(download: Download, folder: Path, find: Callable[[Path], bool]
             raise DatasetError(f"{download.url}: holds {count:,} files, but not the images that the YAML names")
         if folder.exists():
             folder.rmdir()
-        shutil.move(top, folder)
+        top.rename(folder)
     LOGGER.info(f"{folder}: {count:,} files unpacked")
 
 
 def _fetch(download: Download, target: Path) -> None:
     digest, count = hashlib.sha256(), 0
-    try:
-        with urllib.request.urlopen(download.url, timeout=_TIMEOUT) as answer, target.open("wb") as stream:
-            while data := answer.read(_READ_AT_ONCE):
-                count += len(data)
-                if count > download.size:
-                    raise DatasetError(f"{download.url}: is larger than the {download.size:,} bytes of the YAML")
-                digest.update(data)
-                stream.write(data)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError, HTTPException) as error:
-        raise DatasetError(f"{download.url}: cannot be fetched ({first_line(error)})") from error
+    with target.open("wb") as stream:
+        for data in _received(download.url):
+            count += len(data)
+            if count > download.size:
+                raise DatasetError(f"{download.url}: is larger than the {download.size:,} bytes of the YAML")
+            digest.update(data)
+            stream.write(data)
     if count != download.size:
         raise DatasetError(f"{download.url}: has {count:,} bytes, not the YAML's {download.size:,}: cut or changed")
     if digest.hexdigest() != download.sha256:
         raise DatasetError(f"{download.url}: its checksum is {digest.hexdigest()}, not the YAML's; it was changed")
+
+
+def _received(url: str) -> Iterator[bytes]:
+    """What a server sends, part by part."""
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+            while data := answer.read(_READ_AT_ONCE):
+                yield data
+    except (OSError, ValueError, HTTPException) as error:
+        raise DatasetError(f"{url}: cannot be fetched ({first_line(error)})") from error
