@@ -67,7 +67,7 @@ def main(arguments: argparse.Namespace) -> int:
 def _show_case(file: Path, chosen: list[str], folder: Path) -> int:
     """Read one file; 1 when that is a fault."""
     from tools.fuzz.guard import Watch  # noqa: PLC0415 - --help must not wait for torch
-    from tools.fuzz.loop import run_case  # noqa: PLC0415 - likewise
+    from tools.fuzz.loop import files_to_begin_with, run_case  # noqa: PLC0415 - likewise
     from tools.fuzz.targets import make_targets  # noqa: PLC0415 - likewise
 
     if len(chosen) != 1:
@@ -75,13 +75,10 @@ def _show_case(file: Path, chosen: list[str], folder: Path) -> int:
     target, data = make_targets()[chosen[0]], file.read_bytes()
     (folder / target.place).parent.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(folder):
-        target.prepare()
+        files_to_begin_with(target)
         outcome = run_case(target, data, Watch())
-    print(
-        f"{outcome.fault}: {outcome.text}"
-        if outcome.fault
-        else f"{'refused' if outcome.refused else 'read'}, as it should be"
-    )
+    well = "refused, as it may be" if outcome.refused else "read"
+    print(f"{outcome.fault}: {outcome.text}" if outcome.fault else well)
     return int(bool(outcome.fault))
 
 

@@ -74,7 +74,8 @@ def run_case(target: Target, data: bytes, watch: Watch, deadly: bool = False) ->
 def _place_of(error: BaseException) -> str:
     """File and line of the project's innermost function that an error came through."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if frame.filename.startswith(str(PROJECT_ROOT)) and "fuzz" not in frame.filename]
+    here, root = str(Path(__file__).parent), str(PROJECT_ROOT)
+    ours = [frame for frame in frames if frame.filename.startswith(root) and not frame.filename.startswith(here)]
     where = ours[-1] if ours else frames[-1]
     return f"{Path(where.filename).name}:{where.lineno}"
 
@@ -106,10 +107,7 @@ def fuzz(
     report, random, coverage = Report(name), Random(f"{seed} {name}"), LineCoverage()
     begun = time.perf_counter()
     with contextlib.chdir(folder):
-        corpus = target.prepare()
-        for data in corpus:  # once unwatched: what libraries load at their first use is no case's doing
-            Path(target.place).write_bytes(data)
-            target.read(Path(target.place))
+        corpus = files_to_begin_with(target)
         sound = list(corpus)
         for data in _cases(corpus, sound, target, random, cases):
             if time.perf_counter() - begun > seconds:
@@ -127,6 +125,15 @@ def fuzz(
                 _keep(report, outcome, data, target)
     report.lines, report.corpus, report.seconds = coverage.lines, len(corpus), time.perf_counter() - begun
     return report
+
+
+def files_to_begin_with(target: Target) -> list[bytes]:
+    """Prepare the current folder, and read each file once: what libraries load at their first use is no case's doing."""
+    corpus = target.prepare()
+    for data in corpus:
+        Path(target.place).write_bytes(data)
+        target.read(Path(target.place))
+    return corpus
 
 
 def _cases(corpus: list[bytes], sound: list[bytes], target: Target, random: Random, count: int) -> Iterator[bytes]:
