@@ -128,7 +128,7 @@ def fuzz(
 
 
 def files_to_begin_with(target: Target) -> list[bytes]:
-    """Prepare the current folder, and read each file once: what libraries load at their first use is no case's doing."""
+    """Prepare the current folder; each file is read once, so that what libraries load then is no case's doing."""
     corpus = target.prepare()
     for data in corpus:
         Path(target.place).write_bytes(data)
