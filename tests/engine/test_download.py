@@ -183,6 +183,7 @@ def test_entries_that_are_refused(entry: Any, words: str) -> None:
 def test_no_entry_to_fetch(here: Path) -> None:
     with pytest.raises(DatasetError, match="finds no `download:` entry"):
         fetch_dataset({"path": "x", "train": "a", "val": "b", "names": ["a"]})
+    fetch_dataset({"path": "x", "train": "a", "val": "b", "names": ["a"], "drawn_by": "shapes"})  # made, not fetched
 
 
 def test_a_redirect_to_a_file_of_this_machine_is_not_followed(described, archive: bytes, here: Path) -> None:

@@ -80,6 +80,8 @@ def fetch_dataset(data: str | Path | Mapping[str, Any]) -> None:
     with _usable_paths(origin):
         if not splits["val"] or _find_root(_possible_roots(content.get("path"), folder), splits) is not None:
             return
+    if "drawn_by" in content:
+        return
     if not content.get("download"):
         raise DatasetError(f"{origin}: its images are not there, and --download finds no `download:` entry in it")
     download = read_download(content["download"], origin)
