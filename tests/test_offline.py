@@ -14,6 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
+from models.checkpoint import Checkpoint, ModelMeta, write_checkpoint
+from models.yolo import DetectionModel
+from utils.datasets.shapes import CLASSES
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "engine"))
 from tiny_dataset import make_dataset  # noqa: E402 - the folder has just been put on the path
@@ -31,7 +35,7 @@ RUNS = {
     "ablate.py": "--data {data} --img 64 --epochs 1 --batch 4 --seeds 0 1 --variants +BiFormerBlock@after:sppf "
     "--baseline yolov5n.yaml --workers 0 {cpu}",
     "benchmark.py attention": "--sizes 64 --levels P5 --repeats 2 --seconds 0.1 --quick {cpu}",
-    "benchmark.py tiling": "--weights {best} --imgsz 64 --tile 64 --images 1 --side 320 {cpu}",
+    "benchmark.py tiling": "--weights shapes.pt --imgsz 64 --tile 64 --images 1 --side 320 {cpu}",
     "benchmark.py detect": "--weights {best} --imgsz 64 --frames 4 --repeats 1 --quick {cpu}",
     "tools.model": "yolov5s.yaml --insert BiFormerBlock@after:sppf",
     "tools.checkpoint": "show {best}",
@@ -126,6 +130,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "voc" / "Annotations" / "a.xml").write_text(text)
     (folder / "block").mkdir()
     (folder / "block" / "sitecustomize.py").write_text(BLOCKADE)
+    model = DetectionModel("yolov5n.yaml", nc=len(CLASSES))
+    model.names = dict(enumerate(CLASSES))
+    write_checkpoint(folder / "shapes.pt", Checkpoint(model.state_dict(), ModelMeta.of(model)))
     run_blocked("train.py", folder)
     return folder
 

@@ -102,7 +102,10 @@ def time_limit(seconds: float = LONGEST, deadly: bool = False) -> Iterator[None]
 
 
 def limit_memory() -> None:
-    """Let this process take little more memory than it has."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    """Let this process take little more memory than it has; on Linux alone, which says how much that is."""
+    table = Path("/proc/self/statm")
+    if not table.exists():
+        return
+    pages = int(table.read_text(encoding="ascii").split()[0])
     most = pages * resource.getpagesize() + _MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
