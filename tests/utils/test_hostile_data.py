@@ -186,13 +186,14 @@ def _with_columns(index: Path, **changes) -> None:
         lambda file: _with_columns(file, labels=np.full((1, 5), np.nan, np.float32)),
         lambda file: _with_columns(file, counts=np.array([2**62]), corners=np.array([-1])),
         lambda file: _with_columns(file, labels=np.zeros((1, 4), np.float32)),
+        lambda file: _with_columns(file, sizes=np.array([[16, 0]], np.int32)),
         lambda file: file.write_bytes(file.read_bytes().replace(b"'descr'", b"'descr(")),
         lambda file: file.write_bytes(file.read_bytes().replace(b"PK\x01\x02\x14", b"PK\x01\x02\xff")),
         lambda file: file.write_bytes(file.read_bytes()[:-40]),
         lambda file: file.write_bytes(b""),
         lambda file: _with_columns(file, texts=np.frombuffer(b"[[5]]", np.uint8)),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_an_index_that_no_scan_has_made_is_made_again(damage, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("0 0.5 0.5 0.1 0.1")

@@ -160,6 +160,7 @@ def _checked(stored: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     )
     in_range = all(bool(((part >= 0) & (part <= 1)).all()) for part in (labels[:, 1:], points)) if sound else False
     from_zero = all(bool((column >= 0).all()) for column in (labels[:, 0], counts, corners, stored["sizes"]))
+    from_zero = from_zero and bool(((stored["sizes"] > 0).sum(axis=1) != 1).all())  # both sides, or no image
     if not (in_range and from_zero and np.isfinite(labels).all()):
         raise ValueError("columns that no scan makes")
     return stored
