@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.config import parse_config
 from utils.datasets.cache import scan_images
 from utils.datasets.config import check_dataset
 from utils.datasets.images import check_image
@@ -70,6 +71,13 @@ def test_a_message_is_one_short_line() -> None:
     text = str(DatasetError("file.yaml: " + "x" * 100_000 + "; do this"))
     assert len(text) == 1000 and text.startswith("file.yaml: xx") and text.endswith("xx; do this")
     assert printable("short") == "short"
+
+
+def test_a_model_of_hundreds_of_blocks_is_refused_before_it_is_built() -> None:
+    rows = [[-1, 1, "Conv", [16, 3, 2]], [-1, 1000, "BiFormerBlock", [0, 7, 4]]]
+    content = {"depth_multiple": 0.33, "anchors": 1, "backbone": rows, "head": [[[1], 1, "Detect", ["nc", "anchors"]]]}
+    with pytest.raises(ConfigError, match="ask for 332 layers, more than 250"):
+        parse_config(content)
 
 
 @pytest.mark.parametrize("path", ["~nobody_of_this_name/x", "x" * 300, "a/" * 3000, "\ud800", "a\0b"])
