@@ -23,7 +23,10 @@ from utils.yaml_io import yaml_load
 
 # What may differ without making another training of it: where things are, how fast, how long, what is kept.
 CHANGEABLE = frozenset(
-    {"epochs", "patience", "data", "device", "workers", "cache", "nosave", "noval", "noplots", "save_period"}
+    {
+        *("epochs", "patience", "data", "download", "device", "workers", "cache"),
+        *("nosave", "noval", "noplots", "save_period"),
+    }
 )
 _ABOUT_THE_FOLDER = frozenset({"resume", "project", "name", "exist_ok"})  # a resumed run has its own
 _NOT_OPTIONS = frozenset({"hyp", "save_dir"})  # what opt.yaml holds besides

@@ -22,8 +22,8 @@ from models.yolo import DetectionModel
 from utils.autoanchor import check_anchors
 from utils.class_weights import labels_to_image_weights
 from utils.datasets.batching import create_dataloader
-from utils.datasets.config import check_dataset
-from utils.dist import is_main, rank, tensors_from_main
+from utils.datasets.config import check_dataset, fetch_dataset
+from utils.dist import is_main, main_first, rank, tensors_from_main
 from utils.errors import ConfigError, DatasetError
 from utils.log import LOGGER
 from utils.paths import check_yaml, find_weights
@@ -296,6 +296,9 @@ def load_data(options: TrainOptions) -> dict[str, Any]:
     Raises:
         DatasetError: also when the training images are not there, before a run folder is made for them.
     """
+    if options.download:
+        with main_first():
+            fetch_dataset(options.data)
     data = check_dataset(options.data)
     listed = data["train"] if isinstance(data["train"], list) else [data["train"]]
     lost = [path for path in listed if not Path(path).exists()]

@@ -23,7 +23,7 @@ from models.backends.multi import DetectMultiBackend
 from utils.charts import STUDY_SIZES, plot_study
 from utils.coco_eval import coco_figures_of_files
 from utils.datasets.batching import create_dataloader
-from utils.datasets.config import check_dataset
+from utils.datasets.config import check_dataset, fetch_dataset
 from utils.datasets.json_labels import json_numbers
 from utils.devices import select_device
 from utils.dist import world_size
@@ -62,6 +62,8 @@ def validate(options: ValOptions, given: Given | None = None) -> EvalResult:
     """
     parts = given or Given()
     alone = parts.model is None
+    if options.download:
+        fetch_dataset(options.data)
     data = check_dataset(options.data)
     model, device = _own_model(options, data) if alone else (parts.model, next(parts.model.parameters()).device)
     if alone and parts.plots:  # not for each size of a study

@@ -22,10 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from models.rows import IMAGE, SECTIONS, RawRow, read_rows, shorten
-from utils.errors import OptionError, did_you_mean
+from utils.errors import ConfigError, OptionError, did_you_mean
+from utils.yaml_io import parse_yaml
 
 GRAMMAR = 'MODULE@after:PLACE, such as "BiFormerBlock@after:sppf"'
 _FORM = re.compile(r"\s*([\w.]+)\s*(\[.*\])?\s*@\s*(after|before|replace)\s*:\s*([^\s@]+)\s*", re.DOTALL)
@@ -68,16 +67,18 @@ def parse_insertion(text: str) -> Insertion:
     """
     parts = _FORM.fullmatch(text)
     if parts is None:
-        raise OptionError(f"--insert {text!r}: expected {GRAMMAR}; also MODULE[values], @before: and @replace:")
+        raise OptionError(f"--insert {shorten(text)}: expected {GRAMMAR}; also MODULE[values], @before: and @replace:")
     module, values, how, place = parts.groups()
     return Insertion(text, module, None if values is None else _read_values(values, text), how, place)
 
 
 def _read_values(values: str, text: str) -> list[Any]:
     try:
-        return list(yaml.safe_load(values))
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise OptionError(f"--insert {text!r}: {shorten(values)} is not a list of values as in a YAML row") from error
+        return list(parse_yaml(values, "--insert"))
+    except (ConfigError, TypeError) as error:
+        raise OptionError(
+            f"--insert {shorten(text)}: {shorten(values)} is not a list of values as in a YAML row"
+        ) from error
 
 
 def insert_rows(content: Mapping[str, Any], insertions: Sequence[str], title: str) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def insert_rows(content: Mapping[str, Any], insertions: Sequence[str], title: st
             _put_before_(one, place, nodes)
         else:
             if id(place) in replaced:
-                raise OptionError(f"--insert {one.text!r}: this row is replaced already")
+                raise OptionError(f"--insert {shorten(one.text)}: this row is replaced already")
             replaced.add(id(place))
             place.module, place.args = one.module, place.args if one.values is None else one.values
     for index, node in enumerate(nodes):
@@ -150,7 +151,7 @@ def _find_place(one: Insertion, rows: Sequence[RawRow], title: str) -> int:
     """The layer that a place means."""
     if _NUMBER.fullmatch(one.place):
         if int(one.place) >= len(rows):
-            raise OptionError(f"--insert {one.text!r}: {title} has the layers 0 to {len(rows) - 1}")
+            raise OptionError(f"--insert {shorten(one.text)}: {title} has the layers 0 to {len(rows) - 1}")
         return int(one.place)
     by_name = {row.name: row.index for row in rows if row.name is not None}
     if one.place in by_name:
@@ -161,15 +162,15 @@ def _find_place(one: Insertion, rows: Sequence[RawRow], title: str) -> int:
     if not found:
         hint = did_you_mean(kind, [*by_name, *dict.fromkeys(_kind(row.module) for row in rows)])
         raise OptionError(
-            f"--insert {one.text!r}: {title} has no row {one.place!r}; {hint}{' ' * bool(hint)}`python -m tools.model` "
-            "followed by the YAML's name lists what its rows are called"
+            f"--insert {shorten(one.text)}: {title} has no row {shorten(one.place)}; {hint}{' ' * bool(hint)}"
+            "`python -m tools.model` followed by the YAML's name lists what its rows are called"
         )
     if len(found) > 1 and numbered is None:
         choices = ", ".join(f"{kind}#{number} (layer {index})" for number, index in enumerate(found, 1))
-        raise OptionError(f"--insert {one.text!r}: {title} has {len(found)} rows {kind!r}; say which: {choices}")
+        raise OptionError(f"--insert {shorten(one.text)}: {title} has {len(found)} rows {kind!r}; say which: {choices}")
     number = int(numbered[2]) if numbered else 1
     if not 1 <= number <= len(found):
-        raise OptionError(f"--insert {one.text!r}: {title} has {kind}#1 to {kind}#{len(found)}")
+        raise OptionError(f"--insert {shorten(one.text)}: {title} has {kind}#1 to {kind}#{len(found)}")
     return found[number - 1]
 
 
@@ -178,8 +179,8 @@ def _put_after_(one: Insertion, place: _Node, nodes: list[_Node]) -> _Node:
     readers = [node for node in nodes if place in node.sources]
     if not readers:
         raise OptionError(
-            f"--insert {one.text!r}: nothing reads this row ({place.module}), so nothing can follow it; `@before:` "
-            "puts rows on its inputs"
+            f"--insert {shorten(one.text)}: nothing reads this row ({place.module}), so nothing can follow it; "
+            "`@before:` puts rows on its inputs"
         )
     new = _Node(place.section, one.module, one.values or [], sources=[place], styles=[-1])
     for reader in readers:

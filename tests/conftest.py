@@ -22,15 +22,28 @@ for folder in (ROOT, ROOT / "tests"):
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test runs offline: a connection to anything but this machine is an error."""
-    real_connect = socket.socket.connect
+    here = ("127.0.0.1", "::1", "localhost", "", None, socket.gethostname())
 
-    def guarded_connect(self: socket.socket, address):
-        local = self.family == socket.AF_UNIX or address[0] in ("127.0.0.1", "::1", "localhost")
-        if not local:
-            raise OSError(f"the test suite is offline, but something connected to {address}")
-        return real_connect(self, address)
+    def guarded(name: str):
+        real = getattr(socket.socket, name)
 
-    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+        def connect(self: socket.socket, address):
+            if self.family != socket.AF_UNIX and address[0] not in here:
+                raise OSError(f"the test suite is offline, but something connected to {address}")
+            return real(self, address)
+
+        return connect
+
+    real_lookup = socket.getaddrinfo
+
+    def look_up(host, *arguments, **settings):
+        if host not in here:
+            raise socket.gaierror(socket.EAI_AGAIN, f"the test suite is offline, but something asked where {host} is")
+        return real_lookup(host, *arguments, **settings)
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, guarded(name))
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
 @pytest.fixture(autouse=True, scope="session")

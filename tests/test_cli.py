@@ -26,17 +26,17 @@ from engine.options.val import ValOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 
-TRAIN = """--weights=yolov5s.pt --cfg= --data=data/shapes.yaml --hyp=data/hyps/hyp.scratch-low.yaml --epochs=100
---batch-size=16 --imgsz=640 --img=640 --img-size=640 --rect=False --resume=False --nosave=False --noval=False
---noautoanchor=False --noplots=False --evolve=None --evolve_population=data/hyps --resume_evolve=None --cache=None
---image-weights=False --device= --multi-scale=False --single-cls=False --optimizer=None --sync-bn=False --workers=8
---project=runs/train --name=exp --exist-ok=False --quad=False --cos-lr=False --label-smoothing=0.0 --patience=100
---freeze=[0] --save-period=-1 --seed=0 --nbs=None --insert=[]
---amp=True --no-amp=True --bf16=False --deterministic=None --no-deterministic=None --compile=False"""
-VAL = """--data=data/shapes.yaml --weights=['yolov5s.pt'] --batch-size=32 --imgsz=640 --img=640 --img-size=640
---conf-thres=0.001 --iou-thres=0.6 --max-det=300 --task=val --device= --workers=8 --single-cls=False --augment=False
---verbose=False --save-txt=False --save-hybrid=False --save-conf=False --save-json=False --coco-eval=False
---slices=False --project=runs/val --name=exp --exist-ok=False --half=False --dnn=False"""
+TRAIN = """--weights=yolov5s.pt --cfg= --data=data/shapes.yaml --download=False --hyp=data/hyps/hyp.scratch-low.yaml
+--epochs=100 --batch-size=16 --imgsz=640 --img=640 --img-size=640 --rect=False --resume=False --nosave=False
+--noval=False --noautoanchor=False --noplots=False --evolve=None --evolve_population=data/hyps --resume_evolve=None
+--cache=None --image-weights=False --device= --multi-scale=False --single-cls=False --optimizer=None --sync-bn=False
+--workers=8 --project=runs/train --name=exp --exist-ok=False --quad=False --cos-lr=False --label-smoothing=0.0
+--patience=100 --freeze=[0] --save-period=-1 --seed=0 --nbs=None --insert=[] --amp=True --no-amp=True --bf16=False
+--deterministic=None --no-deterministic=None --compile=False"""
+VAL = """--data=data/shapes.yaml --download=False --weights=['yolov5s.pt'] --batch-size=32 --imgsz=640 --img=640
+--img-size=640 --conf-thres=0.001 --iou-thres=0.6 --max-det=300 --task=val --device= --workers=8 --single-cls=False
+--augment=False --verbose=False --save-txt=False --save-hybrid=False --save-conf=False --save-json=False
+--coco-eval=False --slices=False --project=runs/val --name=exp --exist-ok=False --half=False --dnn=False"""
 DETECT = """--weights=['yolov5s.pt'] --source=data/images --data= --imgsz=[640] --img=[640] --img-size=[640]
 --conf-thres=0.25 --iou-thres=0.45 --max-det=1000 --device= --view-img=False --save-txt=False --save-format=0
 --save-csv=False --save-conf=False --save-crop=False --nosave=False --classes=None --agnostic-nms=False

@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Runs in a fresh interpreter. Third-party packages come first: what they do on import is theirs.
 PROBE = r"""
-import importlib, json, os, random, socket, sys, warnings
-import cv2, numpy, PIL.Image, PIL.ImageDraw, PIL.ImageFont, torch, torchvision, tqdm, yaml
-import torch.utils.data, torch.utils.flop_counter, logging, multiprocessing.pool
+import importlib, json, locale, os, random, signal, socket, sys, threading, warnings
+import cv2, numpy, PIL.Image, PIL.ImageDraw, PIL.ImageFile, PIL.ImageFont, torch, torchvision, tqdm, yaml
+import urllib.request, torch.utils.data, torch.utils.flop_counter, logging, multiprocessing.pool
 roots = json.loads(sys.argv[1])
 sys.path[:0] = roots
 events, watching = [], False
@@ -49,6 +49,12 @@ def state():
         "slow": [name for name in ("matplotlib", "pandas", "pycocotools", "tensorboard") if name in sys.modules],
         "warnings": len(warnings.filters), "handlers": [repr(h) for h in logging.root.handlers],
         "own handlers": [repr(h) for h in logging.getLogger("yolov5").handlers],
+        "signals": [str(signal.getsignal(number)) for number in sorted(signal.valid_signals())],
+        "hooks": [repr(hook) for hook in (sys.excepthook, sys.displayhook, sys.gettrace(), threading.excepthook)],
+        "limits": [sys.getrecursionlimit(), sys.get_int_max_str_digits(), PIL.Image.MAX_IMAGE_PIXELS,
+                   PIL.ImageFile.LOAD_TRUNCATED_IMAGES, socket.getdefaulttimeout()],
+        "running": sorted(thread.name for thread in threading.enumerate()), "locale": locale.setlocale(locale.LC_ALL),
+        "opener": repr(urllib.request._opener), "device": str(torch.get_default_device()),
         "start method": multiprocessing.get_start_method(allow_none=True),
     }
 
@@ -79,6 +85,9 @@ PLANTED = {
     "draws": "import random\nrandom.random()",
     "runs": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])",
     "imports_what_is_slow": "import pycocotools",
+    "sets_signal": "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+    "sets_limit": "import PIL.Image\nPIL.Image.MAX_IMAGE_PIXELS = None",
+    "starts_thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
     "innocent": "VALUE = 1",
 }
 
@@ -87,15 +96,8 @@ def all_modules() -> list[str]:
     packages = ("utils", "models", "engine", "tools", "yolov5_biformer")
     files = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
     dotted = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files]
-    return [name.removesuffix(".__init__") for name in dotted] + [
-        "train",
-        "val",
-        "detect",
-        "export",
-        "benchmark",
-        "ablate",
-        "hubconf",
-    ]
+    scripts = sorted({path.stem for path in ROOT.glob("*.py")} - {"setup"})
+    return [name.removesuffix(".__init__") for name in dotted] + scripts
 
 
 @pytest.fixture(scope="module")

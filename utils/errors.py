@@ -9,9 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 1000  # characters of a message; what a file says goes into it, and may be anything
+
 
 class ProjectError(Exception):
-    """Base of every error that is meant to be read by a user rather than debugged."""
+    """Base of every error that is meant to be read by a user rather than debugged; its text is always one line."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(printable(str(message), _LONGEST))
 
 
 class ConfigError(ProjectError):
@@ -36,6 +41,16 @@ class TrainingError(ProjectError):
 
 class OptionError(ProjectError):
     """A command-line flag or a keyword of ``run(**kwargs)`` is unknown, wrong or not available."""
+
+
+def printable(text: str, longest: int = 160) -> str:
+    """Text from anywhere as one line, without its middle where it is too long; control characters become ``?``."""
+    if len(text) > longest:
+        head = longest * 2 // 3  # the culprit; what to do stands at the end
+        text = f"{text[:head]}...{text[head + 3 - longest :]}"
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.splitlines()))
 
 
 def first_line(error: BaseException, longest: int = 200) -> str:

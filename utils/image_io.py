@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
@@ -24,6 +25,16 @@ _REDUCED = {
 }
 _FETCH_TIMEOUT = 20.0  # seconds without an answer
 _LARGEST_FETCH = 256 << 20  # bytes
+# Pixels that a byte of a file may stand for, from a size on at which decoding takes seconds: 20 in what cameras see, 70
+# to 1,000 in JPEGs and PNGs of a single colour. Pillow does not tell sizes beyond its limit, 179 million pixels; of a
+# real picture of that size the bytes below are the least.
+_ALWAYS_DECODED = 64_000_000
+_PIXELS_A_BYTE = 1000
+_PILLOWS_LIMIT = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+_BYTES_OF_HUGE = 10 << 20
+# What Pillow raises for files that are damaged, or none of its own; documented are the first two.
+UNREADABLE = (OSError, SyntaxError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+              MemoryError, struct.error, Image.DecompressionBombError)  # fmt: skip
 JPEG_TAIL = 32  # bytes in which a complete JPEG's end mark is looked for; some cameras append a little padding
 
 
@@ -81,6 +92,7 @@ def decode_image(data: np.ndarray, name: str, reduction: int = 1) -> np.ndarray:
     """
     if data.size == 0:
         raise DatasetError(f"{name}: is empty")
+    _refuse_bomb(name, data)
     _refuse_cut_jpeg(name, data)
     manner = _REDUCED[reduction] if _is_jpeg(data) else cv2.IMREAD_COLOR
     image = _decode(data, manner, floating=name.lower().endswith(".pfm"))
@@ -135,6 +147,38 @@ def _is_jpeg(data: np.ndarray) -> bool:
     return data[:2].tobytes() == _JPEG_START
 
 
+def refuse_lying_size(name: str, size_wh: tuple[int, int] | None, bytes_there: int) -> None:
+    """Refuse a picture whose header asks for memory that its few bytes cannot be meant to fill.
+
+    Args:
+        name: path or address, for the error.
+        size_wh: width and height that the header declares, px; None where there are more pixels than Pillow looks at.
+        bytes_there: of the file.
+
+    Raises:
+        DatasetError: saying what is declared.
+    """
+    pixels = _PILLOWS_LIMIT if size_wh is None else size_wh[0] * size_wh[1]
+    needed = _BYTES_OF_HUGE if size_wh is None else pixels // _PIXELS_A_BYTE
+    if pixels > _ALWAYS_DECODED and bytes_there < needed:
+        declared = f"more than {pixels:,}" if size_wh is None else f"{size_wh[0]}x{size_wh[1]}"
+        raise DatasetError(
+            f"{name}: declares {declared} pixels in {bytes_there:,} bytes, which no picture is; it was not decoded"
+        )
+
+
+def _refuse_bomb(name: str, data: np.ndarray) -> None:
+    """Look at the size in the header before a decoder takes memory for it."""
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            size_wh = picture.size
+    except Image.DecompressionBombError:
+        size_wh = None
+    except UNREADABLE:  # a format that Pillow does not know
+        return
+    refuse_lying_size(name, size_wh, data.size)
+
+
 def _refuse_cut_jpeg(name: str, data: np.ndarray) -> None:
     """Some decoders fill the missing part of a cut JPEG with grey; a detector should not see that."""
     if not _is_jpeg(data) or ends_as_jpeg(data[-JPEG_TAIL:].tobytes()):
@@ -142,7 +186,7 @@ def _refuse_cut_jpeg(name: str, data: np.ndarray) -> None:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except UNREADABLE as error:
         raise DatasetError(f"{name}: the JPEG is cut off or damaged ({error})") from error
 
 
@@ -162,6 +206,6 @@ def _decode_with_pillow(name: str, data: np.ndarray) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DatasetError(f"{name}: is not a picture that can be read, or is damaged") from error
     return np.ascontiguousarray(np.asarray(upright)[..., ::-1])

@@ -17,7 +17,7 @@ from typing import IO, Any, Protocol, Self
 
 import torch
 
-from utils.errors import CheckpointError, first_line
+from utils.errors import CheckpointError, first_line, printable
 from utils.pickle_reader import PickleReader, UnknownNameError, UnreadableError
 from utils.torch_records import MODULES, Storage, TensorRecord, as_plain, known_names, storage_of
 
@@ -123,7 +123,7 @@ class TorchFile:
         return self._flat[storage].as_strided(record.size, record.stride, record.offset)
 
     def _damaged(self, error: BaseException) -> CheckpointError:
-        return CheckpointError(f"{self.path}: damaged, or no PyTorch file ({_printable(first_line(error))})")
+        return CheckpointError(f"{self.path}: damaged, or no PyTorch file ({printable(first_line(error))})")
 
 
 def _require_own_values(record: TensorRecord) -> None:
@@ -268,7 +268,7 @@ def _refusal_of_modules(error: UnknownNameError, path: str | Path) -> str:
 
 def _refusal(module: str, name: str) -> str:
     """Why a file is not read that asks for an object, and what to do."""
-    full = _printable(f"{module}.{name}".replace("__builtin__", "builtins"))  # its name where Python 2 can read it
+    full = printable(f"{module}.{name}".replace("__builtin__", "builtins"))  # its name where Python 2 can read it
     if module.split(".")[0] == "ultralytics":
         return f"asks for {full}: a file of the ultralytics package, not of YOLOv5, whose models differ"
     if module.split(".")[0] in ("models", "utils"):
@@ -284,8 +284,3 @@ def _refusal(module: str, name: str) -> str:
         f"asks for the Python object {full}, which no checkpoint of a detector needs; such a file could run code, so "
         "nothing of it was used: get the weights from somebody you trust"
     )
-
-
-def _printable(text: str, longest: int = 160) -> str:
-    """Text out of a file as one line without control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:longest]

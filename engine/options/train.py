@@ -35,6 +35,9 @@ class TrainOptions(Options):
         metavar="ROW",
     )
     data: str = flag("data/shapes.yaml", "data set YAML")
+    download: bool = flag(
+        False, "fetch the archive that the data set YAML's `download` entry names, when its images are not there"
+    )
     hyp: str = flag("data/hyps/hyp.scratch-low.yaml", "hyperparameter YAML")
     epochs: int = flag(100, "passes over the training images")
     batch_size: int = flag(16, "images a batch; -1 measures what the GPU's memory takes")

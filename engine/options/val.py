@@ -15,6 +15,9 @@ class ValOptions(Options):
     """Options of a validation run."""
 
     data: str = flag("data/shapes.yaml", "data set YAML")
+    download: bool = flag(
+        False, "fetch the archive that the data set YAML's `download` entry names, when its images are not there"
+    )
     weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints, which vote together; or an exported file")
     batch_size: int = flag(32, "images a batch")
     imgsz: int = flag(640, "image size, px", names=("--imgsz", "--img", "--img-size"))

@@ -2,18 +2,20 @@
 
 ``path`` is the data set's folder. A relative one is looked for below the current folder, below the YAML's own folder,
 below the project, and below a ``datasets`` folder beside the project, in this order. ``train``, ``val`` and ``test``
-are below it: folders, lists of images, or COCO's JSON. Nothing is downloaded; ``drawn_by: shapes`` marks the one set
-that the project draws itself.
+are below it: folders, lists of images, or COCO's JSON. Nothing is downloaded unless :func:`fetch_dataset` is called,
+which ``--download`` does; ``drawn_by: shapes`` marks the one set that the project draws itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from utils.datasets.download import fetch_archive, read_download
 from utils.datasets.shapes import draw_shapes
-from utils.errors import DatasetError
+from utils.errors import DatasetError, first_line
 from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT, check_yaml, home_of_data
 from utils.yaml_io import yaml_load
@@ -44,23 +46,59 @@ def check_dataset(data: str | Path | Mapping[str, Any], autodownload: bool = Tru
             raise DatasetError(f"{origin}: entry `{key}:` is an empty list")
     names = _read_names(content["names"], content.get("nc"), origin)
     splits = {split: _as_entries(content.get(split), split, origin) for split in SPLITS}
-    roots = possible_roots(content.get("path"), folder)
-    root = _find_root(roots, splits)
+    with _usable_paths(origin):
+        roots = possible_roots(content.get("path"), folder)
+        root = _find_root(roots, splits)
     if "drawn_by" in content and (root or autodownload):
-        root = _draw(content["drawn_by"], root or (home_of_data() / str(content.get("path"))).resolve(), origin)
-    hint = f"; its `download:` entry says: {content['download']}" if content.get("download") else ""
+        root = _draw(content["drawn_by"], root, content.get("path"), origin)
+    hint = f"; --download fetches its `download:` entry: {content['download']}" if content.get("download") else ""
     if root is None:
         looked = ", ".join(dict.fromkeys(map(str, roots)))
         raise DatasetError(
             f"{origin}: neither validation nor training images found below {looked}; "
             f"nothing is downloaded: put them there, or correct `path:`{hint}"
         )
-    resolved = {split: _resolve(root, entries) for split, entries in splits.items()}
-    lost = [path for path in resolved["val"] if not Path(path).exists()]
+    with _usable_paths(origin):
+        resolved = {split: _resolve(root, entries) for split, entries in splits.items()}
+        lost = [path for path in resolved["val"] if not Path(path).exists()]
     if lost:
         raise DatasetError(f"{origin}: validation images not found at {', '.join(lost)}; nothing is downloaded{hint}")
     texts = {split: _as_given(content.get(split), paths) for split, paths in resolved.items()}
     return {**content, "path": root, **texts, "names": names, "nc": len(names)}
+
+
+def fetch_dataset(data: str | Path | Mapping[str, Any]) -> None:
+    """Fetch and unpack the archive that a dataset YAML names, where its images are not there yet.
+
+    Raises:
+        DatasetError: when the YAML names none, or one that is not safe to fetch, or has it unpacked anywhere but below
+            the current folder or, as YOLOv5's own YAMLs do, the folder ``datasets`` beside the project.
+        OSError: when the disk is full or the folder cannot be made.
+    """
+    content, origin, folder = _read(data)
+    splits = {split: _as_entries(content.get(split), split, origin) for split in SPLITS}
+    with _usable_paths(origin):
+        if not splits["val"] or _find_root(possible_roots(content.get("path"), folder), splits) is not None:
+            return
+    if "drawn_by" in content:
+        return
+    if not content.get("download"):
+        raise DatasetError(f"{origin}: its images are not there, and --download finds no `download:` entry in it")
+    download = read_download(content["download"], origin)
+    fetch_archive(download, _new_home(content.get("path"), origin), lambda top: _find_root([top], splits) is not None)
+
+
+def _new_home(path: Any, origin: str) -> Path:
+    """Where a fetched data set goes: a YAML from anywhere must not have files written anywhere."""
+    relative, base = Path(str(path or "")), Path.cwd()
+    if relative.parts[:2] == ("..", "datasets"):
+        relative, base = Path(*relative.parts[1:]), home_of_data().parent
+    if not relative.parts or relative.is_absolute() or ".." in relative.parts or str(relative).startswith("~"):
+        raise DatasetError(
+            f"{origin}: `path: {path}`: --download unpacks only below the current folder, or into ../datasets: name a "
+            "relative folder without `..`"
+        )
+    return base / relative
 
 
 def dataset_names(data: str | Path | Mapping[str, Any]) -> dict[int, str]:
@@ -157,10 +195,28 @@ def _resolve(root: Path, entries: Iterable[str]) -> list[str]:
     return paths
 
 
-def _draw(painter: Any, root: Path, origin: str) -> Path:
-    """Draw the embedded set, or see that what is there is the whole of it."""
+@contextmanager
+def _usable_paths(origin: str) -> Iterator[None]:
+    """Name the YAML where one of its texts is too long for a path, of an unknown user, or behind a closed folder."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DatasetError(f"{origin}: `path:` or a split cannot be looked for ({first_line(error)})") from error
+
+
+def _draw(painter: Any, found: Path | None, path: Any, origin: str) -> Path:
+    """Draw the embedded set, or see that what is there is the whole of it.
+
+    A YAML from anywhere must not have files written anywhere: only a relative ``path`` without ``..`` is drawn into.
+    """
     if not isinstance(painter, str) or painter not in _DRAWN:
         raise DatasetError(f"{origin}: `drawn_by: {painter}` is unknown; known: {', '.join(_DRAWN)}")
+    relative = Path(str(path))
+    if not path or relative.is_absolute() or ".." in relative.parts or str(path).startswith("~"):
+        if found is None:
+            raise DatasetError(f"{origin}: the set is drawn only where `path:` is relative and without `..`")
+        return found
+    root = found or (home_of_data() / relative).resolve()
     if not root.exists():
         LOGGER.info(f"{origin}: drawing the data set into {root} (once)")
     _DRAWN[painter](root)

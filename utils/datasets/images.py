@@ -14,7 +14,7 @@ from utils.annotations.coco_file import image_paths_of, read_coco_file
 from utils.annotations.report import Report
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
-from utils.image_io import JPEG_TAIL, ends_as_jpeg, read_image
+from utils.image_io import JPEG_TAIL, UNREADABLE, ends_as_jpeg, read_image, refuse_lying_size
 from utils.paths import special_kind
 
 MIN_SIDE = 10  # pixels
@@ -150,7 +150,7 @@ def exif_orientation(image: Image.Image) -> int:
     """EXIF orientation of an image opened with Pillow: 1 upright, 2 to 8 turned or mirrored."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError):
+    except UNREADABLE:
         return 1  # damaged metadata turns nothing
 
 
@@ -175,6 +175,7 @@ def _header_size(path: Path) -> tuple[int, int] | None:
         return None
     try:
         with Image.open(path) as image:
+            refuse_lying_size(str(path), image.size, path.stat().st_size)
             if image.format in ("JPEG", "MPO"):
                 return exif_size(image) if ends_as_jpeg(_tail_of(path)) else None
             size = image.size
@@ -183,7 +184,7 @@ def _header_size(path: Path) -> tuple[int, int] | None:
                 image.verify()  # checksums: cheap, and the only sign of a damaged one
             else:
                 turned = exif_orientation(image) != 1
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except UNREADABLE:
         return None
     return None if turned else size  # decoders disagree on turned PNG, TIFF and WebP files
 

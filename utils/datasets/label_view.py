@@ -6,6 +6,9 @@ import numpy as np
 
 from utils.datasets.label_index import LabelIndex
 from utils.datasets.labels import unknown_class_fault
+from utils.errors import printable
+
+_LONGEST_FAULT = 1000  # characters; whoever wrote an index chose its texts
 
 
 class LabelView:
@@ -60,7 +63,7 @@ class LabelView:
         """The fault at a place among those of the scan and the labels refused."""
         index = self._index
         if place < len(index.faults):
-            return index.faults[place]
+            return printable(index.faults[place], _LONGEST_FAULT)
         label = int(refused[place - len(index.faults)])
         row = int(np.searchsorted(index.label_starts, label, side="right")) - 1
         return unknown_class_fault(index.label_file(row), int(index.lines[label]), index.labels[label, 0], self._nc)

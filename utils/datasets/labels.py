@@ -19,6 +19,7 @@ from utils.paths import special_kind
 PARSER_VERSION = 1  # raise it when the same text gives other labels or faults: indexes are then built again
 
 _BOX_VALUES, _SMALLEST_POLYGON = 5, 7
+_LARGEST_CLASS = 1 << 24  # whole numbers beyond it are not all float32, as labels are kept
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,12 @@ def parse_line(words: list[str]) -> tuple[tuple[float, ...], np.ndarray]:
             f"{count} values; a box has 5 (class x y w h), a polygon 7, 9, 11, ... (class x1 y1 x2 y2 ...)",
         )
     class_id, *coordinates = (_number(word) for word in words)
-    if class_id < 0 or not class_id.is_integer():
-        raise LabelLineError("class", f"class {words[0]} is not a whole number from 0")
+    if not 0 <= class_id <= _LARGEST_CLASS or not class_id.is_integer():
+        raise LabelLineError("class", f"class {words[0][:20]} is not a whole number from 0")
     for word, value in zip(words[1:], coordinates, strict=True):
         if not 0 <= value <= 1:
             raise LabelLineError(
-                "range", f"coordinate {word} is outside 0..1; labels are shares of the image's width and height"
+                "range", f"coordinate {word[:20]} is outside 0..1; labels are shares of the image's width and height"
             )
     if count == _BOX_VALUES:
         return (class_id, *coordinates), np.zeros((0, 2), np.float32)
