@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
@@ -29,6 +29,7 @@ from tools.fuzz.mutators import (
 from utils.datasets.cache import index_path, scan_images
 from utils.datasets.config import check_dataset, dataset_names
 from utils.datasets.images import check_image
+from utils.datasets.label_view import LabelView
 from utils.datasets.labels import LabelFile, read_label_file, refuse_unknown_classes
 from utils.image_io import decode_image, read_image
 
@@ -208,8 +209,10 @@ def _read_index(path: Path) -> None:
     files = [f"set/images/val/{name}.png" for name in "abc"]
     records = scan_images(files, path, quiet=True)
     _require(len(records) == len(files), "an image without a record")
+    _, shown = LabelView(records, nc=_NC).faults(most=9)
+    _require(all(map(one_line, shown)), "a fault that cannot be shown in a line")
     for record in records:
-        _require_labels(record.label)
+        _require_labels(replace(record.label, faults=()))
         _require(record.size_wh is None or min(record.size_wh) > 0, "a size of nothing")
 
 
