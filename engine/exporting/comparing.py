@@ -32,12 +32,12 @@ def compare(path: Path, detector: Detector, *, half: bool, int8: bool, dynamic: 
     Raises:
         BackendError: when it is above the limit, or the file cannot be run.
     """
-    backend = DetectMultiBackend(path, device=detector.device)
     shapes = [detector.shape]
     if dynamic:
         _, channels, height, width = detector.shape
         shapes.append((3, channels, height + detector.stride, width))
     try:
+        backend = DetectMultiBackend(path, device=detector.device)
         worst = max(_difference(backend, detector, shape, half=half, int8=int8) for shape in shapes)
     except BackendError as error:
         reason = str(error).replace(str(path), "it")
