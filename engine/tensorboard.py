@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -120,4 +120,4 @@ def _new_event_file(folder: Path) -> Path:
     """
     earlier = [found[1] for path in folder.glob("events.out.tfevents.*") if (found := _SECONDS.search(path.name))]
     seconds = max([int(time.time()), *(int(number) + 1 for number in earlier)])
-    return folder / f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}.0"
+    return folder / f"events.out.tfevents.{seconds:010d}.{platform.node()}.{os.getpid()}.0"

@@ -32,11 +32,17 @@ RUNS = {
     "--workers 1 {cpu}",
     "val.py": "--data {data} --weights {best} --img 64 --workers 1 --coco-eval --slices {cpu}",
     "detect.py": "--weights {best} --source {set} --recursive --img 64 --conf 0.001 --show-routing 32,32 {cpu}",
+    "export.py": "--weights {best} --include torchscript onnx openvino --img 64",
     "ablate.py": "--data {data} --img 64 --epochs 1 --batch 4 --seeds 0 1 --variants +BiFormerBlock@after:sppf "
     "--baseline yolov5n.yaml --workers 0 {cpu}",
     "benchmark.py attention": "--sizes 64 --levels P5 --repeats 2 --seconds 0.1 --quick {cpu}",
     "benchmark.py tiling": "--weights shapes.pt --imgsz 64 --tile 64 --images 1 --side 320 {cpu}",
     "benchmark.py detect": "--weights {best} --imgsz 64 --frames 4 --repeats 1 --quick {cpu}",
+    "benchmark.py formats": "--weights {best} --data {data} --img 64 --formats pytorch onnx --repeats 1",
+    "benchmark.py index": "--quick",
+    "benchmark.py growth": "--quick {cpu}",
+    "benchmark.py pipeline": "--data {data} --quick {cpu}",
+    "tools.doctor": "{data} --img 64",
     "tools.model": "yolov5s.yaml --insert BiFormerBlock@after:sppf",
     "tools.checkpoint": "show {best}",
     "tools.convert": "voc {voc} converted",
@@ -89,7 +95,7 @@ def test_every_documented_command_has_a_run():
 
 def test_runs_name_only_what_is_there():
     scripts = {path.name for path in ROOT.glob("*.py")} - {"setup.py", "hubconf.py"}
-    assert scripts <= {name.split()[0] for name in RUNS} | {"export.py"}
+    assert scripts <= {name.split()[0] for name in RUNS}
     for name in RUNS:
         place = name.split()[0].removeprefix("tools.") if name.startswith("tools.") else ""
         assert not place or (ROOT / "tools" / f"{place}.py").is_file() or (ROOT / "tools" / place).is_dir()
