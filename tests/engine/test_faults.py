@@ -232,7 +232,7 @@ def images_away(settings: dict, split: str = "train") -> Iterator[Callable[[Dete
         place.with_name("away").rename(place)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])  # whose end takes torch 20 s
 def test_an_image_lost_in_an_epoch_ends_the_run_with_its_state_saved(settings, straight, workers):
     name = f"lost-{workers}"
     taken = 3 - workers  # workers have mostly read the whole first epoch when its first batch is through
