@@ -8,7 +8,8 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,9 @@ from utils.errors import BackendError
 from utils.log import LOGGER, colorstr
 
 _REQUIREMENT = re.compile(r"^\s*([A-Za-z0-9][A-Za-z0-9._-]*)")  # the name in front of extras, versions and markers
+
+# Package -> the module by which its import alone reports to its maker; where there is none, it does without
+_REPORTERS = {"openvino": "openvino_telemetry"}
 
 
 def check_requirements(
@@ -71,11 +75,25 @@ def import_optional(module: str, purpose: str) -> ModuleType:
     """
     package = module.partition(".")[0]
     try:
-        return importlib.import_module(module)
+        with _absent(_REPORTERS.get(package)):
+            return importlib.import_module(module)
     except ImportError as error:
         if _is_installed(package):
             raise BackendError(f"{purpose} needs {package}, which cannot be loaded here ({error})") from error
         raise BackendError(f"{purpose} needs {package}: pip install {package}") from error
+
+
+@contextmanager
+def _absent(module: str | None) -> Iterator[None]:
+    """While inside, a module that is not loaded yet is as if it were not installed; None for no module."""
+    if module is None or module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # Python's own way to say that there is no such module
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def check_imshow(warn: bool = False) -> bool:

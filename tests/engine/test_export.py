@@ -121,8 +121,10 @@ def test_a_size_off_the_grid_is_rounded_up_and_said(exported, caplog):
     assert detector.shape == (1, 3, 64, 96)
 
 
-def test_openvino_reports_to_nobody():
-    """Its ``convert_model`` tells its maker who converts what, from a process of its own; all else is silent."""
+def test_openvino_reports_to_nobody(exported):
+    """Its import and its ``convert_model`` tell its maker who does what, from a process of its own."""
+    assert "openvino" in sys.modules
+    assert "openvino_telemetry" not in sys.modules
     sources = [*(ROOT / "engine" / "exporting").glob("*.py"), *(ROOT / "models" / "backends").glob("*.py")]
     words = {node.attr for path in sources for node in ast.walk(ast.parse(path.read_text())) if hasattr(node, "attr")}
     assert "read_model" in words

@@ -52,7 +52,7 @@ def test_options_that_cannot_be(tmp_path):
 
 @pytest.mark.slow
 def test_map_of_every_format_is_that_of_pytorch(tmp_path):
-    """A network that has learned something: within 0.1 point of mAP, in 8 bits within 2."""
+    """A network that has learned something: within 0.1 point of mAP, in 16 bits within 1 and in 8 within 2."""
     data = make_dataset(tmp_path / "set", train=64, val=32)
     cfg = tmp_path / "tiny.yaml"
     yaml_save(cfg, TINY)
@@ -64,4 +64,5 @@ def test_map_of_every_format_is_that_of_pytorch(tmp_path):
     reference = rows[0].map
     assert rows[0].map50 > 0.2
     for row in rows:
-        assert row.map == pytest.approx(reference, abs=0.02 if "int8" in row.name else 0.001), row.name
+        allowed = 0.02 if "int8" in row.name else 0.01 if "half" in row.name else 0.001
+        assert row.map == pytest.approx(reference, abs=allowed), row.name
