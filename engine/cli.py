@@ -19,16 +19,18 @@ EXIT_INTERRUPTED = 130  # 128 and the number of the signal, as shells show it fo
 _NO_PLACE_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def run_command(command: Callable[[], object]) -> int:
+def run_command(command: Callable[[], object], *, quietly: bool = True) -> int:
     """Run a script's main and return its exit code.
 
     Args:
         command: called without arguments; a :class:`ProjectError` from it becomes one line on standard error, and so
             does a folder without permission or a full disk. SIGTERM ends it as Ctrl-C does, with files closed, but
             with the exit code 143.
+        quietly: let torch's threads sleep while they wait, see :func:`wait_quietly`; False leaves them as they are.
     """
     setup_logging()
-    wait_quietly()
+    if quietly:
+        wait_quietly()
     before = _end_on_sigterm()
     try:
         command()
