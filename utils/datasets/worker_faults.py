@@ -13,8 +13,10 @@ from utils.datasets.items import Batch, Item, collate
 from utils.errors import BackendError, DatasetError, ProjectError, first_line
 
 _DEAD = re.compile(r"DataLoader worker \(pid")
+_RAISED_IN_WORKER = "Caught "  # what torch puts in front of errors that a worker has sent
 _NO_SHARED_MEMORY = re.compile(r"shared memory|</torch_|shm_open", re.I)
 _NO_MEMORY = re.compile(r"not enough memory|can(no|')t allocate|insufficient memory|bad_alloc|out of memory", re.I)
+_SECONDS_TO_BE_SEEN = 0.2  # of a process that has just died, until the system says so
 _LESS_SHARED_MEMORY = "give it more (docker run --shm-size 2g), or take fewer --workers (0 needs none)"
 
 
@@ -75,8 +77,9 @@ def loading_fault(error: Exception, workers: Sequence[BaseProcess] = ()) -> Proj
     text = str(error)
     if isinstance(error, ProjectError):  # from a worker, the message stands at the end of its traceback
         return type(error)(text.strip().rpartition(f"{type(error).__name__}: ")[2])
-    if _DEAD.search(text):
-        return _death(text, workers)
+    cut_off = isinstance(error, (ConnectionError, EOFError)) and not text.startswith(_RAISED_IN_WORKER)
+    if _DEAD.search(text) or cut_off:  # it died before, or while it handed a batch over
+        return _death(text or type(error).__name__, workers)
     if isinstance(error, (RuntimeError, OSError)) and _NO_SHARED_MEMORY.search(text):
         return BackendError(f"the loader processes have too little shared memory (/dev/shm); {_LESS_SHARED_MEMORY}")
     if isinstance(error, MemoryError) or _NO_MEMORY.search(text):
@@ -89,6 +92,8 @@ def loading_fault(error: Exception, workers: Sequence[BaseProcess] = ()) -> Proj
 
 def _death(text: str, workers: Sequence[BaseProcess]) -> ProjectError:
     """Of a worker process: what ended it."""
+    for worker in workers:
+        worker.join(_SECONDS_TO_BE_SEEN)
     ended = next((worker for worker in workers if worker.exitcode), None)
     if ended is None or ended.exitcode > 0:
         code = f" with exit code {ended.exitcode}" if ended else ""
