@@ -151,23 +151,26 @@ def test_a_stream_that_is_lost_goes_on_in_the_same_video(weights, tmp_path):
             project=str(tmp_path),
             view_img=False,
         )
-        interrupter = threading.Thread(target=_interrupt_when, args=(lambda: camera.sent > 30,), daemon=True)
+        over = threading.Event()
+        interrupter = threading.Thread(target=_interrupt_when, args=(lambda: camera.sent > 30, over), daemon=True)
         interrupter.start()
         with pytest.raises(KeyboardInterrupt):
             run_detection(options)
+        over.set()
         interrupter.join()
         assert threading.active_count() <= before + 2  # the server's own
     (video,) = tmp_path.rglob("*.mp4")
     assert camera.connections == 2 and len(frames_of(video)) > 5
 
 
-def _interrupt_when(happened: Callable[[], bool]) -> None:
+def _interrupt_when(happened: Callable[[], bool], over: threading.Event) -> None:
+    """Ctrl-C once something has happened, or after a minute; and again where it got lost, so that nothing hangs."""
     given_up = time.monotonic() + 60
-    while not happened():
+    while not happened() and time.monotonic() < given_up:
         time.sleep(0.01)
-        if time.monotonic() > given_up:
-            return
-    os.kill(os.getpid(), signal.SIGINT)
+    while not over.is_set():
+        os.kill(os.getpid(), signal.SIGINT)
+        over.wait(30)
 
 
 # -- damage ----------------------------------------------------------------------------------------------------------
