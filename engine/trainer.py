@@ -82,6 +82,10 @@ class Progress:
     sums: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of their box, obj and cls losses in this process
     class_map: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (nc,) mAP of each class then
 
+    def end_epoch(self) -> None:
+        """Forget the batches of the epoch that is done; without it, the next one would count as done, too."""
+        self.batches, self.sums = 0, (0.0, 0.0, 0.0)
+
 
 class Trainer:
     """One training run.
@@ -257,7 +261,7 @@ class Trainer:
                 reached = float(fitness(np.array(result.summary, dtype=np.float64)[None])[0])
                 improved = self._is_best(reached)
                 stop = self.stopper(epoch=epoch, fitness=reached)
-            self.progress.batches, self.progress.sums = 0, (0.0, 0.0, 0.0)
+            self.progress.end_epoch()
             self._record(reached, best=improved, final=final or stop)
             if stop:
                 best = self.stopper.best_epoch

@@ -80,6 +80,7 @@ class TrainingBench:
 
     def _train(self) -> None:
         self.trainer.train_epoch(self._epoch)
+        self.trainer.progress.end_epoch()
         self._epoch += 1
 
     def _pass_noise(self) -> None:
