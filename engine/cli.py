@@ -15,6 +15,7 @@ from utils.errors import ProjectError
 from utils.log import setup_logging
 
 EXIT_USER_ERROR = 2
+_SPINS = "30000"  # turns of a waiting loop: some tens of microseconds
 EXIT_INTERRUPTED = 130  # 128 and the number of the signal, as shells show it for Ctrl-C
 _NO_PLACE_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -26,7 +27,7 @@ def run_command(command: Callable[[], object], *, quietly: bool = True) -> int:
         command: called without arguments; a :class:`ProjectError` from it becomes one line on standard error, and so
             does a folder without permission or a full disk. SIGTERM ends it as Ctrl-C does, with files closed, but
             with the exit code 143.
-        quietly: let torch's threads sleep while they wait, see :func:`wait_quietly`; False leaves them as they are.
+        quietly: let torch's threads fall asleep soon, see :func:`wait_quietly`; False leaves them as they are.
     """
     setup_logging()
     if quietly:
@@ -71,9 +72,12 @@ def _say(text: str, error: BaseException) -> None:
 
 
 def wait_quietly() -> None:
-    """Let torch's threads sleep rather than spin while they wait for each other; of use before torch is loaded.
+    """Let torch's threads spin briefly while they wait for each other, then sleep; of use before torch is loaded.
 
-    Spinning threads take the processor from those that load images. Where processors are shared this makes an epoch
-    several times slower. A setting that is there already stays.
+    GNU's OpenMP, which torch on Linux comes with, lets them spin for milliseconds. That takes the processor from
+    processes that load images, and where processors are shared it makes an epoch several times slower. Letting them
+    sleep at once makes each of a network's many short operations wait for threads to wake: a quarter slower on a
+    machine with nothing else to do. docs/benchmarks.md has the figures. A setting that is there already stays.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)

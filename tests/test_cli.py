@@ -208,6 +208,21 @@ def test_a_note_about_what_was_being_done_is_on_the_line(capsys):
     assert capsys.readouterr().err.endswith("another place; while writing the results of clip.mp4, frame 7\n")
 
 
+@pytest.mark.parametrize(
+    ("set_before", "quietly", "spins"),
+    [({}, True, "30000"), ({}, False, None), ({"GOMP_SPINCOUNT": "7"}, True, "7"),
+     ({"OMP_WAIT_POLICY": "ACTIVE"}, True, None)],
+)  # fmt: skip
+def test_how_long_waiting_threads_spin_is_set_unless_somebody_else_has(set_before, quietly, spins, monkeypatch):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # for it to be gone again afterwards
+        monkeypatch.delenv(name)
+    for name, value in set_before.items():
+        monkeypatch.setenv(name, value)
+    assert run_command(lambda: None, quietly=quietly) == 0
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
 def test_other_errors_keep_their_traceback():
     def stumble():
         raise OSError(errno.EBADF, "a defect")
