@@ -15,9 +15,9 @@ def to_network(images: torch.Tensor, device: torch.device, half: bool = False) -
         device: where the network is.
         half: float16 instead of float32.
     """
-    moved = images.to(device, non_blocking=True)
-    scaled = (moved.half() if half else moved.float()).div_(_WHITE)
-    return scaled.contiguous(memory_format=memory_format(device))
+    moved = images.to(device, non_blocking=True)  # as 8-bit numbers, a quarter of the way
+    dtype = torch.float16 if half else torch.float32
+    return moved.to(dtype, memory_format=memory_format(device)).div_(_WHITE)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -12,6 +12,7 @@ from utils.schedule import WarmupSchedule, one_cycle
 __all__ = ["WarmupSchedule", "one_cycle", "parameter_groups", "smart_optimizer"]
 
 _BETA2 = 0.999
+_FUSED = ("cpu", "cuda")  # devices on which torch's fused steps, an order of magnitude faster, are there in torch 2.6
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
@@ -52,10 +53,11 @@ def smart_optimizer(
     Raises:
         OptionError: when the name is none of these.
     """
+    fused = all(parameter.device.type in _FUSED for parameter in model.parameters()) or None
     settings = {
-        "SGD": (torch.optim.SGD, {"momentum": momentum, "nesterov": True}),
-        "Adam": (torch.optim.Adam, {"betas": (momentum, _BETA2)}),
-        "AdamW": (torch.optim.AdamW, {"betas": (momentum, _BETA2)}),
+        "SGD": (torch.optim.SGD, {"momentum": momentum, "nesterov": True, "fused": fused}),
+        "Adam": (torch.optim.Adam, {"betas": (momentum, _BETA2), "fused": fused}),
+        "AdamW": (torch.optim.AdamW, {"betas": (momentum, _BETA2), "fused": fused}),
         "RMSProp": (torch.optim.RMSprop, {"momentum": momentum}),
     }
     if name not in settings:
