@@ -10,7 +10,7 @@ from engine.options.base import Options, flag
 from models.insertion import GRAMMAR, parse_insertion  # without torch
 from utils.datasets.quad_group import require_group
 
-CACHE_KINDS = ("ram", "disk")
+CACHE_KINDS = ("ram", "disk", "none")
 OPTIMIZERS = ("SGD", "Adam", "AdamW")
 _LARGEST_SIDE = 16384  # px; a batch of one such image fills most GPUs
 _LARGEST_BATCH = 1 << 20
@@ -66,7 +66,11 @@ class TrainOptions(Options):
         None, "evolve_population.yaml of a search to go on with; its own options apply", names=("--resume_evolve",)
     )
     cache: str | None = flag(
-        None, "keep decoded images: ram or disk (ram when no word follows)", nargs="?", const="ram", choices=CACHE_KINDS
+        None,
+        "keep decoded images: ram (also when no word follows), disk or none; not given, small sets are kept in memory",
+        nargs="?",
+        const="ram",
+        choices=CACHE_KINDS,
     )
     image_weights: bool = flag(False, "draw images with rare and badly found classes more often")
     device: str = flag("", "cpu, mps, or a GPU's number; '' takes the first GPU, else the CPU")
@@ -112,7 +116,7 @@ class TrainOptions(Options):
         self._require(self.batch_size >= 1 or self.batch_size == -1, "batch_size", "a number from 1, or -1")
         self._require(0 <= self.label_smoothing < 1, "label_smoothing", "a number from 0 to below 1")
         self._require(all(number >= 0 for number in self.freeze), "freeze", "layer numbers from 0")
-        self._require(self.cache in (None, *CACHE_KINDS), "cache", "ram or disk")
+        self._require(self.cache in (None, *CACHE_KINDS), "cache", "ram, disk or none")
         self._require(self.optimizer in (None, *OPTIMIZERS), "optimizer", f"one of {', '.join(OPTIMIZERS)}")
         self._require(
             self.resume != "", "resume", "a run folder or checkpoint, or nothing behind it for the newest run"

@@ -235,7 +235,7 @@ def test_several_ranks_go_on_exactly_in_the_middle_of_an_epoch(settings, tmp_pat
 
 def spoiled_run(rank: int, settings: dict, folder: Path, fault: str) -> None:
     """Train until something happens to one rank; write down what each rank is told."""
-    options = TrainOptions.from_kwargs(**settings)
+    options = TrainOptions.from_kwargs(**{**settings, "cache": "none"})  # an image that is in memory cannot be gone
     with process_group(CPU):
         trainer = Trainer(options, load_hyperparameters(HYP), load_data(options), CPU, RunFolder(folder / "run"))
         trainer.build()

@@ -44,7 +44,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits o
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    return {**tiny_settings(tmp_path_factory.mktemp("faults"), epochs=2), "nbs": 4000}  # gradients wait at every moment
+    """Gradients wait at every moment, and images are read when they are needed, so that they can go missing."""
+    return {**tiny_settings(tmp_path_factory.mktemp("faults"), epochs=2), "nbs": 4000, "cache": "none"}
 
 
 @pytest.fixture(scope="module")

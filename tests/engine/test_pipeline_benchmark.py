@@ -72,7 +72,7 @@ def test_a_quick_run(data, tmp_path):
         docs=str(page), project=str(tmp_path / "runs"), exist_ok=True,
     )  # fmt: skip
     titles = [figure.title.split(":")[0].split(",")[0] for figure in result.figures]
-    assert titles == ["start-up"] * 3 + ["data pipeline"] * 2 + ["training", "validation", "inference"]
+    assert titles == ["start-up"] * 3 + ["data pipeline"] * 3 + ["training", "validation", "inference"]
     assert all(len(figure.rounds) == 1 and figure.value > 0 for figure in result.figures)
     assert (result.folder / "pipeline.md").read_text() == result.text and "benchmark.py pipeline --data" in result.text
     assert result.text.strip() in page.read_text() and page.read_text().endswith("below\n")

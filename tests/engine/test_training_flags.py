@@ -174,12 +174,19 @@ def test_rect_fixes_the_batches(settings, rect):
     assert trainer.loaders.dataset.mosaic is not rect
 
 
-@pytest.mark.parametrize("kind", ["ram", "disk"])
+@pytest.mark.parametrize("kind", ["ram", "disk", "none", None])
 def test_cache_reaches_both_splits(settings, kind):
     loaders = prepared(settings, cache=kind).loaders
     for dataset in (loaders.dataset, loaders.val.dataset):
-        assert (dataset._ram is not None) == (kind == "ram")
+        assert (dataset._ram is not None) == (kind in ("ram", None))  # a small set is kept unless somebody objects
         assert (dataset._disk is not None) == (kind == "disk")
+
+
+@pytest.mark.parametrize("kind", ["ram", None])
+def test_without_validation_its_images_are_not_kept(settings, kind):
+    loaders = prepared(settings, cache=kind, noval=True).loaders
+    assert loaders.dataset._ram is not None
+    assert loaders.val.dataset._ram is None
 
 
 def test_sync_bn_says_where_it_has_no_use(settings, caplog):

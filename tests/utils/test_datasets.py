@@ -314,7 +314,7 @@ def test_rectangular_loader(split, augment):
     assert len(loader) == len(dataset.batch_shapes)
 
 
-@pytest.mark.parametrize("kind", ["ram", "disk"])
+@pytest.mark.parametrize("kind", ["ram", "disk", "auto"])
 @pytest.mark.parametrize("augment", [False, True])
 def test_kept_pixels_change_nothing(split, kind, augment, monkeypatch):
     plain, _ = create_dataloader(split, 64, 4, 32, hyp=HYP, augment=augment, workers=0)
@@ -327,7 +327,7 @@ def test_kept_pixels_change_nothing(split, kind, augment, monkeypatch):
 
 
 def test_only_ram_and_disk_keep_pixels(split):
-    with pytest.raises(DatasetError, match="ram or disk"):
+    with pytest.raises(DatasetError, match="ram, disk or none"):
         create_dataloader(split, 64, 4, 32, workers=0, cache="rom")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from drawn_split import draw_split
 
-from utils.datasets.budget import MemoryFiles, disk_shortage, memory_shortage, read_memory
+from utils.datasets.budget import MemoryFiles, disk_shortage, memory_shortage, more_than_little, read_memory
 from utils.datasets.detection import LoadImagesAndLabels
 from utils.log import LOGGER
 
@@ -121,6 +121,18 @@ def test_what_fits_and_what_is_short(files):
     )
 
 
+def test_what_is_kept_unasked(files):
+    for count, copies in ((0, 1), (200, 1), (100, 2)):  # a quarter of 800
+        assert more_than_little(count * MB, copies, files) == ""
+    assert "0.21 GB" in more_than_little(201 * MB, 1, files)
+    assert more_than_little(101 * MB, 2, files)
+    files.system.write_text(f"MemTotal: {64 << 20} kB\nMemAvailable: {60 << 20} kB\n")
+    assert more_than_little(10**9, 1, files) == ""
+    assert more_than_little(10**9 + 1, 1, files)
+    files.system.write_text("")
+    assert more_than_little(1, 1, files)  # nobody knows how much there is
+
+
 def test_room_on_the_disk(tmp_path):
     usage = shutil.disk_usage(tmp_path)
     assert disk_shortage(0, tmp_path / "pixels") == ""
@@ -157,6 +169,13 @@ def test_too_large_a_set_is_read_as_before_and_says_why(tmp_path, kind, caplog, 
     assert f"train: --cache {kind} is off: the images need " in caplog.text
     assert len(dataset) == 6
     assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_too_large_a_set_for_memory_unasked_is_read_without_a_word(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    dataset = LoadImagesAndLabels(draw_split(tmp_path), 20_000_000, cache_images="auto")
+    assert dataset._ram is None
+    assert "cache" not in caplog.text
 
 
 def test_pixels_that_are_there_need_no_room(tmp_path, monkeypatch, caplog):

@@ -124,7 +124,8 @@ def create_dataloader(
         single_cls: every class becomes 0.
         hyp: hyperparameters; the augmentation keys are read when ``augment``.
         augment: training.
-        cache: "ram", "disk" or nothing.
+        cache: "ram", "disk", "auto" or nothing, as of the data set; worker processes that begin without this one's
+            memory would each get a copy, so "auto" keeps nothing then.
         pad: extra strides around rectangles: 0.5 for validation.
         rect: rectangular batches: no mosaics and no shuffling.
         rank: of this process among several, all of which make the same loader at the same time; -1 alone.
@@ -154,6 +155,8 @@ def create_dataloader(
     batch_size = _in_whole_groups(batch_size, ranks) if quad else batch_size
     if rank <= 0:
         _warn(prefix, rect, shuffle, image_weights)
+    if cache == "auto" and workers and torch.multiprocessing.get_start_method() != "fork":
+        cache = False
     dataset = LoadImagesAndLabels(
         path, imgsz, batch_size, augment, hyp, rect, image_weights, cache, single_cls, int(stride), pad,
         prefix=prefix, nc=nc, names=names, seed=seed, rank=rank,

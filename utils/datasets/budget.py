@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 _SPARED = 0.1  # share of memory or disk that stays free
+_LITTLE, _LITTLE_SHARE = 1e9, 0.25  # bytes, and share of what is free, that are taken without being asked for
 _SPARED_ON_DISK = 5e9  # bytes at the most: a tenth of a large disk is more than anybody needs for checkpoints and logs
 
 
@@ -143,6 +144,20 @@ def memory_shortage(needed: int, copies: int = 1, files: MemoryFiles | None = No
         f"the images need {_gigabytes(needed * copies)}{each}, {_gigabytes(memory.available)} are free{where} "
         f"and {_SPARED:.0%} of {_gigabytes(memory.total)} is spared"
     )
+
+
+def more_than_little(needed: int, copies: int = 1, files: MemoryFiles | None = None) -> str:
+    """Why images are not kept in memory unasked; "" when 1 GB, and a quarter of what is free, is enough for them.
+
+    Args:
+        needed: bytes of one copy.
+        copies: processes on this machine that each keep one.
+        files: where to read how much there is.
+    """
+    memory = read_memory(files)
+    if memory is not None and needed * copies <= min(_LITTLE, _LITTLE_SHARE * memory.available):
+        return ""
+    return f"the images need {_gigabytes(needed * copies)}, which is not little"
 
 
 def disk_shortage(needed: int, folder: Path) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.augmentations import copy_paste, flip, hsv_gains, letterbox, mixup, optional_effects, shift_hsv
-from utils.datasets.budget import disk_shortage, memory_shortage
+from utils.datasets.budget import disk_shortage, memory_shortage, more_than_little
 from utils.datasets.cache import SUFFIX, index_path, scan_images
 from utils.datasets.columns import Column, PackedImages, PackedTexts
 from utils.datasets.images import iter_images
@@ -117,7 +117,8 @@ class LoadImagesAndLabels(Dataset):
             hyp: hyperparameters; only the augmentation keys are read.
             rect: rectangular batches instead of squares; no mosaics then.
             image_weights: images will be drawn by weight; turns ``rect`` off.
-            cache_images: "ram" (or True), "disk", or nothing; off with a note where there is no room for all.
+            cache_images: "ram" (or True), "disk", or nothing ("none"); off with a note where there is no room for all.
+                "auto" is "ram" for a set that needs little: 1 GB, if that is at most a quarter of what is free.
             single_cls: every class becomes 0.
             stride: sides of rectangles are multiples of it.
             pad: extra strides around rectangles.
@@ -152,7 +153,7 @@ class LoadImagesAndLabels(Dataset):
             raise DatasetError(f"{source}: not one label for training; the first was looked for at {example}")
         self._ram: PackedImages | None = None
         self._disk: DiskStore | None = None
-        self._keep_pixels({True: "ram", None: False}.get(cache_images, cache_images), index_file)
+        self._keep_pixels({True: "ram", False: "none", None: "none"}.get(cache_images, cache_images), index_file)
         if augment:
             optional_effects()  # any warning about it belongs here, not into each worker
 
@@ -219,19 +220,23 @@ class LoadImagesAndLabels(Dataset):
         )
         return order
 
-    def _keep_pixels(self, kind: str | bool, index_file: Path) -> None:
+    def _keep_pixels(self, kind: str, index_file: Path) -> None:
         """Decode everything once, where asked for and possible."""
-        if not kind:
+        if kind == "none":
             return
-        if kind not in ("ram", "disk"):
-            raise DatasetError(f"--cache {kind}: expected ram or disk")
-        sizes_hw = np.array([self._resized_hw(original_hw) for original_hw in self.shapes[:, ::-1].tolist()])
+        if kind not in ("auto", "ram", "disk"):
+            raise DatasetError(f"--cache {kind}: expected ram, disk or none")
+        longer = self.shapes.max(axis=1, keepdims=True)
+        sizes_hw = -(-self.shapes[:, ::-1] * self.img_size // longer)  # as _resized_hw
         needed = 3 * sizes_hw.prod(axis=1)  # bytes of each image
-        if kind == "ram":
+        if kind in ("auto", "ram"):
             copies = local_world_size() if self._rank >= 0 else 1
-            if self._has_room(kind, memory_shortage(int(needed.sum()), copies)):
+            shortage = (memory_shortage if kind == "ram" else more_than_little)(int(needed.sum()), copies)
+            if self._has_room(kind, shortage):
                 self._ram = PackedImages(sizes_hw)
                 for_each(self._into_memory, self.n, f"{self.prefix}caching images in memory", not self._speaks)
+                if self._speaks:
+                    LOGGER.info(f"{self.prefix}decoded images stay in memory, {needed.sum() / 1e9:.2f} GB")
             return
         manner = "train" if self.augment else "val"
         split = index_file.name.removesuffix(SUFFIX)
@@ -246,7 +251,7 @@ class LoadImagesAndLabels(Dataset):
         """Whether nothing is short; several processes decide alike, and by the one that is worst off."""
         if self._rank >= 0:
             shortage = next(filter(None, all_gather(shortage)), "")
-        if shortage and self._speaks:
+        if shortage and self._speaks and kind != "auto":
             LOGGER.warning(f"{self.prefix}--cache {kind} is off: {shortage}")
         return not shortage
 
