@@ -45,6 +45,24 @@ def test_a_model_without_norms_and_with_a_shared_layer_has_three_groups_too():
     assert [len(group["params"]) for group in optimizer.param_groups] == [1, 1, 0]
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_fused_steps_are_those_of_a_tensor_at_a_time(name):
+    torch.manual_seed(0)
+    fused, plain = (small_model() for _ in range(2))
+    plain.load_state_dict(fused.state_dict())
+    optimizers = [smart_optimizer(model, name, lr=0.02, decay=0.1) for model in (fused, plain)]
+    assert all(group["fused"] for group in optimizers[0].param_groups)
+    for group in optimizers[1].param_groups:
+        group["fused"] = group["foreach"] = False
+    for _ in range(5):
+        for one, other in zip(fused.parameters(), plain.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    torch.testing.assert_close(fused.state_dict(), plain.state_dict())
+
+
 def test_an_unknown_optimizer_is_refused_with_the_known_ones():
     with pytest.raises(OptionError, match=r"--optimizer sgd: expected one of SGD, Adam, AdamW, RMSProp"):
         smart_optimizer(small_model(), "sgd")
