@@ -326,6 +326,15 @@ def test_kept_pixels_change_nothing(split, kind, augment, monkeypatch):
     assert sorted(split.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("started_by", "workers", "kept"), [("fork", 1, True), ("spawn", 1, False), ("spawn", 0, True)]
+)
+def test_processes_that_do_not_share_memory_get_no_copies_of_it_unasked(split, started_by, workers, kept, monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda allow_none: started_by)
+    _, dataset = create_dataloader(split, 64, 2, 32, workers=workers, cache="auto")
+    assert (dataset._ram is not None) == kept
+
+
 def test_only_ram_and_disk_keep_pixels(split):
     with pytest.raises(DatasetError, match="ram, disk or none"):
         create_dataloader(split, 64, 4, 32, workers=0, cache="rom")

@@ -155,7 +155,7 @@ def create_dataloader(
     batch_size = _in_whole_groups(batch_size, ranks) if quad else batch_size
     if rank <= 0:
         _warn(prefix, rect, shuffle, image_weights)
-    if cache == "auto" and workers and torch.multiprocessing.get_start_method() != "fork":
+    if cache == "auto" and workers and not _workers_share_memory():
         cache = False
     dataset = LoadImagesAndLabels(
         path, imgsz, batch_size, augment, hyp, rect, image_weights, cache, single_cls, int(stride), pad,
@@ -175,6 +175,12 @@ def create_dataloader(
     if quad and repeat and not len(batches):
         raise OptionError(f"--quad joins {GROUP} images to one: {prefix}{len(dataset)} images are too few")
     return _loader(dataset, batches, _worker_count(largest, workers, rank), seed), dataset
+
+
+def _workers_share_memory() -> bool:
+    """Whether worker processes begin with this one's memory; asking does not settle how they are started."""
+    chosen = multiprocessing.get_start_method(allow_none=True)
+    return (chosen or multiprocessing.get_all_start_methods()[0]) == "fork"
 
 
 def _process_count(rank: int) -> int:
