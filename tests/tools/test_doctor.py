@@ -180,8 +180,9 @@ def test_findings_beyond_the_limit_are_counted(monkeypatch):
     assert findings.total(ERROR) == 5
 
 
-def test_labels_in_cocos_json_are_looked_at(tmp_path):
-    write_yaml(tmp_path, train="train.json", val="train.json")
+@pytest.mark.parametrize("name", ["train.json", "train.JSON"])
+def test_labels_in_cocos_json_are_looked_at(tmp_path, name):
+    write_yaml(tmp_path, train=name, val=name)
     rng = np.random.default_rng(4)
     images = [save_pair(tmp_path, "train", f"{number}.png", rng, None) for number in range(10)]
     boxes = [[8.0, 8.0, 20.0, 20.0], [30.0, 20.0, 4.0, 4.0], [30.0, 20.0, 4.0, 4.0]]
@@ -195,14 +196,14 @@ def test_labels_in_cocos_json_are_looked_at(tmp_path):
             for place, box in enumerate(boxes[: 3 if image == 0 else 2])
         ],
     }
-    (tmp_path / "train.json").write_text(json.dumps(content))
+    (tmp_path / name).write_text(json.dumps(content))
     found = diagnose(tmp_path / "data.yaml", SIZE, quiet=True)
     assert found.findings.counts == {"split-same": 1, "annotation": 1, "objects-tiny": 10}
     assert found.findings.of("objects-tiny")[0].file == str(images[0])
     np.testing.assert_array_equal(found.balance.counts["train"], [10, 10])
     with pytest.raises(DatasetError, match=r"tools\.convert coco"):
         write_corrected(found, tmp_path / "fixed", quiet=True)
-    write_yaml(tmp_path, train="train.json", val="train.json", names=["cat"])
+    write_yaml(tmp_path, train=name, val=name, names=["cat"])
     assert diagnose(tmp_path / "data.yaml", SIZE, quiet=True).findings.counts["annotations-unusable"] == 1
 
 
