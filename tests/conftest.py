@@ -74,6 +74,15 @@ def logger_as_before() -> Iterator[None]:
     LOGGER.setLevel(before[2])
 
 
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What is logged: messages reach caplog even after a command has set up its own logging."""
+    from utils.log import LOGGER
+
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    return caplog
+
+
 @pytest.fixture(scope="session")
 def upstream_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints as YOLOv5 writes them, from a process that alone has its classes; see the writer for their names."""

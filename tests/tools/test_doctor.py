@@ -23,7 +23,6 @@ from utils.doctor.findings import Finding, Findings
 from utils.doctor.kinds import ERROR, KINDS
 from utils.doctor.quick import warn_of_data
 from utils.errors import DatasetError
-from utils.log import LOGGER
 from utils.yaml_io import yaml_save
 
 OF_THE_SET = {
@@ -373,24 +372,23 @@ def test_the_documentation_lists_every_kind():
 # -- what train.py says --------------------------------------------------------------------------------------------
 
 
-def test_training_says_what_its_labels_tell(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level(logging.INFO)
+def test_training_says_what_its_labels_tell(tmp_path, heard):
+    heard.set_level(logging.INFO)
     data = check_dataset(make_clean_dataset(tmp_path))
     train, val = (LoadImagesAndLabels(data[split], SIZE, nc=2) for split in ("train", "val"))
-    caplog.clear()
+    heard.clear()
     warn_of_data(train, val, data["names"], SIZE, "data.yaml")
-    assert caplog.text == ""
+    assert heard.text == ""
     (tmp_path / "labels" / "val" / "0.txt").write_text("0 0.5 0.5 0 0.1\n0 0.5 0.5 0.1 0.1\n")
     odd = LoadImagesAndLabels([data["val"], f"{data['train']}"], SIZE, nc=2)
     warn_of_data(train, odd, {0: "cat", 1: "dog", 2: "bird"}, SIZE, "data.yaml")
     lines = [
         record.getMessage()
-        for record in caplog.records
+        for record in heard.records
         if "doctor" in record.getMessage() or "val" in record.getMessage()
     ]
     assert any("10 of 12 images are also trained on" in line for line in lines)
     assert any("1 of 22 objects have no side of 8 px at --img 64" in line for line in lines)
     assert any(f"{tmp_path}/labels/val/0.txt: a box has no width" in line for line in lines)
-    assert "class 2 (bird) has 0 objects in train" in caplog.text
+    assert "class 2 (bird) has 0 objects in train" in heard.text
     assert "python -m tools.doctor data.yaml --img 64" in lines[-1]
