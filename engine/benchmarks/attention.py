@@ -22,12 +22,10 @@ from engine.benchmarks.attention_tables import csv_text, report
 from engine.benchmarks.attention_versus import Comparison, Shape, compare, compare_forward, shapes_for
 from engine.benchmarks.attention_work import Row, Settings, Work
 from engine.benchmarks.interleaved import Rounds, interleaved
-from engine.benchmarks.machine import describe_machine, threads_of_torch
+from engine.benchmarks.machine import describe_machine, measurable_device, threads_of_torch
 from engine.benchmarks.memory import free_bytes, peak_bytes
 from engine.benchmarks.page import Picture, ResultPlace
 from engine.options.benchmark import AttentionBenchmarkOptions
-from utils.devices import select_device
-from utils.errors import BackendError
 from utils.model_info import count_flops
 
 _LEAST_ROUNDS = 3
@@ -63,9 +61,7 @@ def run_attention(given: AttentionBenchmarkOptions) -> AttentionResult:
         ConfigError: when the folder cannot be made, or the page of the documentation has no place for the result.
     """
     options = given.settled()
-    device = select_device(options.device, newline=False)
-    if device.type not in ("cpu", "cuda"):
-        raise BackendError(f"benchmark.py attention measures on the CPU and on CUDA, and not on {device.type}")
+    device = measurable_device(options)
     section = "attention" if device.type == "cpu" else f"attention-{device.type}"
     place = ResultPlace(options, section)
     folder = place.make_folder()

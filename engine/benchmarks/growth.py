@@ -19,11 +19,9 @@ from engine.benchmarks.growth_labels import LabelSettings, measure_sets
 from engine.benchmarks.growth_loader import measure_loader
 from engine.benchmarks.growth_network import Network, NetworkSettings, batches_of, measure_networks, sizes_of
 from engine.benchmarks.growth_tables import csv_text, report
-from engine.benchmarks.machine import describe_machine, threads_of_torch
+from engine.benchmarks.machine import describe_machine, measurable_device, threads_of_torch
 from engine.benchmarks.page import Picture, ResultPlace
 from engine.options.growth_benchmark import GrowthBenchmarkOptions
-from utils.devices import select_device
-from utils.errors import BackendError
 from utils.log import LOGGER, at_level
 
 _GIGA = 1e9
@@ -57,9 +55,7 @@ def run_growth(given: GrowthBenchmarkOptions) -> GrowthResult:
             place for the result.
     """
     options = given.settled()
-    device = select_device(options.device, newline=False)
-    if device.type not in ("cpu", "cuda"):
-        raise BackendError(f"benchmark.py growth measures on the CPU and on CUDA, and not on {device.type}")
+    device = measurable_device(options)
     section = "growth" if device.type == "cpu" else f"growth-{device.type}"
     place = ResultPlace(options, section)
     with at_level(logging.WARNING):
