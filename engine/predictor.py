@@ -272,8 +272,16 @@ class Predictor:
         self, predictions: list, input_hw: Sequence[int], frames_hw: Sequence[tuple[int, int]]
     ) -> list[np.ndarray]:
         """Suppress, then go back to each frame's own pixels."""
+        placed = []
+        for found, frame_hw in zip(self._suppress(predictions), frames_hw, strict=True):
+            corners = scale_boxes(input_hw, found[:, :4].clone(), frame_hw).round()
+            placed.append(torch.cat([corners, found[:, 4:6]], 1).float().cpu().numpy())
+        return placed
+
+    def _suppress(self, predictions: list) -> list[torch.Tensor]:
+        """Of the network's predictions for each image what counts, in px of its input."""
         wanted = self.selection
-        selected = suppression_of(self.backend)(
+        return suppression_of(self.backend)(
             predictions,
             wanted.conf_thres,
             wanted.iou_thres,
@@ -281,11 +289,6 @@ class Predictor:
             agnostic=wanted.agnostic,
             max_det=wanted.max_det,
         )
-        placed = []
-        for found, frame_hw in zip(selected, frames_hw, strict=True):
-            corners = scale_boxes(input_hw, found[:, :4].clone(), frame_hw).round()
-            placed.append(torch.cat([corners, found[:, 4:6]], 1).float().cpu().numpy())
-        return placed
 
 
 def _waiting_alike(turns: Iterable[_Turn], like: _Turn) -> list[_Turn]:

@@ -15,7 +15,6 @@ import torch
 from engine.images import input_size, is_flexible
 from engine.predictor import Predictor, Selection
 from models.backends.multi import DetectMultiBackend
-from models.graph_nms import suppression_of
 from utils.augmentations import letterbox
 from utils.boxes import scale_boxes
 from utils.datasets.frames import SourceFrame
@@ -105,7 +104,6 @@ class TiledPredictor(Predictor):
 
     def _detect_in(self, image: np.ndarray, tiles: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """Boxes of tiles of one size, each (n, 6) in px of the image."""
-        wanted = self.selection
         with self.watches.prepare, torch.inference_mode():
             parts = [image[top:bottom, left:right] for left, top, right, bottom in tiles]
             auto = is_flexible(self.backend)
@@ -115,17 +113,9 @@ class TiledPredictor(Predictor):
         with self.watches.infer, torch.inference_mode():
             predictions = self.backend(batch, augment=self.augment)
         with self.watches.select, torch.inference_mode():
-            selected = suppression_of(self.backend)(
-                predictions,
-                wanted.conf_thres,
-                wanted.iou_thres,
-                classes=wanted.classes,
-                agnostic=wanted.agnostic,
-                max_det=wanted.max_det,
-            )
             return [
                 _placed(boxes, batch.shape[2:], part.shape[:2], tile)
-                for boxes, part, tile in zip(selected, parts, tiles, strict=True)
+                for boxes, part, tile in zip(self._suppress(predictions), parts, tiles, strict=True)
             ]
 
 

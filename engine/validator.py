@@ -20,6 +20,7 @@ from engine.run_plots import EvalPlots, drawing
 from engine.val_outputs import COCO_CATEGORY_IDS, CocoJson, LabelFiles, is_coco
 from models.backends.choice import kind_of
 from models.backends.multi import DetectMultiBackend
+from utils.annotations.json_file import is_json
 from utils.charts import STUDY_SIZES, plot_study
 from utils.coco_eval import coco_figures_of_files
 from utils.datasets.batching import create_dataloader
@@ -287,7 +288,7 @@ class _Outputs:
         self.folder = folder
         self.weights = Path(str(options.weights[0])).stem if options.weights else "model"
         named = data.get(_split(options))
-        own_json = isinstance(named, str) and named.lower().endswith(".json")
+        own_json = isinstance(named, str) and is_json(named)
         usual = Path(data.get("path") or "") / "annotations" / "instances_val2017.json"
         self.annotations = Path(named) if own_json else usual
         self.plots = EvalPlots(folder, names) if plots and unasked else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -54,6 +55,14 @@ def threads() -> None:
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def interrupts() -> Iterator[None]:
+    """The tests may interrupt processes, although a suite in a shell's background starts with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def logger_as_before() -> Iterator[None]:
     """Running a command sets the logger up; the next test gets it as it was."""
@@ -63,6 +72,15 @@ def logger_as_before() -> Iterator[None]:
     yield
     LOGGER.handlers[:], LOGGER.propagate = before[:2]
     LOGGER.setLevel(before[2])
+
+
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What is logged: messages reach caplog even after a command has set up its own logging."""
+    from utils.log import LOGGER
+
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    return caplog
 
 
 @pytest.fixture(scope="session")

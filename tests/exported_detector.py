@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from tiny_network import tiny_network
 
 from models.checkpoint import Checkpoint, ModelMeta, write_checkpoint
 from models.yolo import DetectionModel
@@ -13,21 +14,8 @@ from models.yolo import DetectionModel
 SIZE = 64  # px
 NAMES = {0: "red", 1: "green"}  # of tests/engine/tiny_dataset.py
 FILES = {"torchscript": "best.torchscript", "onnx": "best.onnx", "openvino": "best_openvino_model"}
-TINY = yaml.safe_load("""
-nc: 2
-depth_multiple: 1.0
-width_multiple: 1.0
-anchors: [[10, 13, 16, 30], [30, 61, 62, 45]]
-backbone:
-  - [-1, 1, Conv, [8, 6, 2, 2]]
-  - [-1, 1, Conv, [8, 3, 2]]
-  - [-1, 1, Conv, [16, 3, 2]]
-  - [-1, 1, BiFormerBlock, [2, 3, 2, 2]]
-  - [-1, 1, Conv, [32, 3, 2]]
-  - [-1, 1, Conv, [32, 3, 2]]
-head:
-  - [[3, 5], 1, Detect, [nc, anchors]]
-""")
+ROWS = ("BiFormerBlock, [2, 3, 2, 2]", "Conv, [32, 3, 2]", "Conv, [32, 3, 2]")
+TINY = yaml.safe_load(tiny_network(*ROWS, levels=(3, 5)))
 
 
 def save_awake_detector(path: Path, cfg: dict | str | None = None, nc: int = 2) -> Path:

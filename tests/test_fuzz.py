@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from tools.fuzz.guard import Watch
 from tools.fuzz.loop import fuzz, run_case
 from tools.fuzz.targets import Target, make_targets
 from utils.errors import ConfigError
+from utils.paths import PROJECT_ROOT
 
 SAMPLE = {"labels": 200, "data": 40, "model": 10, "images": 80, "index": 30, "checkpoints": 8}
 
@@ -90,6 +93,35 @@ def test_the_fuzzer_sees_what_is_forbidden(
     outcome = run_case(target, b"x", watch)
     assert fault in outcome.fault
     assert not run_case(Target(1, "case", list, bytes, lambda path: path.read_bytes()), b"x", watch).fault
+
+
+START_A_WORKER = """
+import sys, time, multiprocessing, pathlib
+from tools.fuzz.worker import work
+
+processes = multiprocessing.get_context("spawn")
+_, sender = processes.Pipe(duplex=False)
+for_hours = ("labels", 10**9, "0", float("inf"), pathlib.Path(sys.argv[1]), sender)
+processes.Process(target=work, args=for_hours).start()
+print("started", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", START_A_WORKER, str(tmp_path)],
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        assert parent.stdout.readline() == b"started\n"
+        parent.kill()
+        parent.communicate(timeout=20)  # ends when nobody has the other end any more, the worker least of all
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(parent.pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

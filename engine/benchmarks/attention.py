@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,16 +22,11 @@ from engine.benchmarks.attention_tables import csv_text, report
 from engine.benchmarks.attention_versus import Comparison, Shape, compare, compare_forward, shapes_for
 from engine.benchmarks.attention_work import Row, Settings, Work
 from engine.benchmarks.interleaved import Rounds, interleaved
-from engine.benchmarks.machine import describe_machine, threads_of_torch
+from engine.benchmarks.machine import describe_machine, measurable_device, threads_of_torch
 from engine.benchmarks.memory import free_bytes, peak_bytes
-from engine.benchmarks.page import replace_section, section_bounds
+from engine.benchmarks.page import Picture, ResultPlace
 from engine.options.benchmark import AttentionBenchmarkOptions
-from utils.atomic import replacing
-from utils.devices import select_device
-from utils.errors import BackendError
-from utils.log import LOGGER
 from utils.model_info import count_flops
-from utils.paths import check_file, increment_path, make_folder
 
 _LEAST_ROUNDS = 3
 _GIGA = 1e9
@@ -65,28 +61,20 @@ def run_attention(given: AttentionBenchmarkOptions) -> AttentionResult:
         ConfigError: when the folder cannot be made, or the page of the documentation has no place for the result.
     """
     options = given.settled()
-    device = select_device(options.device, newline=False)
-    if device.type not in ("cpu", "cuda"):
-        raise BackendError(f"benchmark.py attention measures on the CPU and on CUDA, and not on {device.type}")
+    device = measurable_device(options)
     section = "attention" if device.type == "cpu" else f"attention-{device.type}"
-    page = Path(check_file(options.docs)) if options.docs else None
-    if page is not None:
-        section_bounds(page, section)  # a page without a place for it is an error now, not after minutes
-    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    place = ResultPlace(options, section)
+    folder = place.make_folder()
     settings = settings_of(options, device)
     with threads_of_torch(options.threads if device.type == "cpu" else torch.get_num_threads()):
         rows, comparisons = _measure(options, settings)
         machine = describe_machine(device, torch.get_num_threads())
     usual = usual_backend(device, settings.dtype)
     text = report(rows, comparisons, settings, machine=machine, command=given.command(), usual=usual)
-    _write(folder / "attention.md", text)
-    _write(folder / "attention.csv", csv_text(rows))
     title = f"{machine}, {str(settings.dtype).removeprefix('torch.')}, batch {settings.batch}"
-    picture = folder / "attention.png"
-    plot_costs(rows, picture, title)
-    LOGGER.info(f"tables and picture in {folder}")
-    if page is not None:
-        _publish(page, section, text, picture)
+    name = section.replace("attention", "attention-cost")
+    picture = Picture(partial(plot_costs, rows, title=title), name, "Cost over image size")
+    place.publish(folder, text, csv=csv_text(rows), picture=picture)
     return AttentionResult(folder, rows, comparisons, text)
 
 
@@ -180,17 +168,3 @@ def _why_left_out(variant: Variant, place: Place, settings: Settings) -> str | N
     bytes_needed = settings.batch * variant.written(place) * size
     free = free_bytes(settings.device)
     return f"takes about {bytes_needed / 2**30:.0f} GiB" if free is not None and bytes_needed > free else None
-
-
-def _write(file: Path, text: str) -> None:
-    with replacing(file) as stream:
-        stream.write(text)
-
-
-def _publish(page: Path, section: str, text: str, picture: Path) -> None:
-    """Put the tables on a page, and a copy of the picture into ``images`` beside it."""
-    copy = make_folder(page.parent / "images") / f"{section.replace('attention', 'attention-cost')}.png"
-    with replacing(copy, binary=True) as stream:
-        stream.write(picture.read_bytes())
-    replace_section(page, section, f"{text}\n![Cost over image size](images/{copy.name})\n")
-    LOGGER.info(f"{page}: section {section} replaced, picture {copy}")

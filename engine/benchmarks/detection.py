@@ -20,7 +20,7 @@ import torch
 
 from engine.benchmarks.interleaved import Rounds, interleaved_rounds
 from engine.benchmarks.machine import describe_machine, threads_of_torch
-from engine.benchmarks.page import replace_section, section_bounds
+from engine.benchmarks.page import ResultPlace, measured_with
 from engine.detection import detect_frames, network_workers
 from engine.options.benchmark import DetectBenchmarkOptions
 from engine.predictor import Predictor, Selection
@@ -28,19 +28,15 @@ from engine.sinks import DrawingStyle, MediaSink, TextSink
 from models.backends.multi import DetectMultiBackend
 from models.checkpoint import Checkpoint, ModelMeta, write_checkpoint
 from models.yolo import DetectionModel
-from utils.atomic import replacing
 from utils.datasets.sources import LoadImages
 from utils.devices import select_device
 from utils.errors import BackendError, DatasetError
-from utils.log import LOGGER
 from utils.markdown import paragraph, table
-from utils.paths import check_file, increment_path
 from utils.sizes import check_img_size
 from utils.wording import counted
 
 WAYS = ("in turns", "at the same time")
 STEPS = ("read and letterbox", "network", "NMS and the rest of detecting", "draw and write")
-_SECTION = "detect"
 _MADE_WH = (1280, 720)
 _MADE_FPS = 30.0
 
@@ -127,10 +123,8 @@ def run_detect(given: DetectBenchmarkOptions) -> DetectResult:
     """
     options = given.settled()
     device = select_device(options.device, newline=False)
-    page = Path(check_file(options.docs)) if options.docs else None
-    if page is not None:
-        section_bounds(page, _SECTION)  # a page without a place for it is an error now, not after minutes
-    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    place = ResultPlace(options)
+    folder = place.make_folder()
     with tempfile.TemporaryDirectory() as scratch, threads_of_torch(options.threads):
         work = _Work(_detector(options, device, Path(scratch)), _video(options, Path(scratch)), Path(scratch), options)
         steps = work.steps()  # the first run, which also warms up
@@ -139,11 +133,7 @@ def run_detect(given: DetectBenchmarkOptions) -> DetectResult:
     machine = describe_machine(device, options.threads)
     result = DetectResult(folder, work.found[WAYS[0]], seconds, steps, "")
     result = replace(result, text=_report(result, options, given.command(), machine))
-    with replacing(folder / "detect.md") as stream:
-        stream.write(result.text)
-    LOGGER.info(f"{result.speedup:.2f} times as fast at the same time; table in {folder}")
-    if page is not None:
-        replace_section(page, _SECTION, result.text)
+    place.publish(folder, result.text, summary=f"{result.speedup:.2f} times as fast at the same time")
     return result
 
 
@@ -192,7 +182,7 @@ def _report(result: DetectResult, options: DetectBenchmarkOptions, command: str,
         f"{counted(len(result.seconds[WAYS[0]]), 'round')} in which both take turns: {_spread(result.seconds)}."
     )
     figures = table(["steps", "ms a frame", "frames a second"], rows, left=1)
-    return f"Measured on {machine}, with\n\n```bash\n{command}\n```\n\n{setting}\n{figures}\n{outcome}"
+    return f"{measured_with(machine, command)}\n{setting}\n{figures}\n{outcome}"
 
 
 def _spread(seconds: dict[str, Sequence[float]]) -> str:

@@ -18,25 +18,22 @@ import torch
 
 from engine.benchmarks.interleaved import Rounds, interleaved
 from engine.benchmarks.machine import describe_machine, threads_of_torch
-from engine.benchmarks.page import replace_section, section_bounds
+from engine.benchmarks.page import ResultPlace
 from engine.evaluator import evaluate
 from engine.exporting.exporter import run_export
 from engine.options.benchmark import FormatsBenchmarkOptions
 from engine.options.export import ExportOptions
 from models.backends.choice import OPENVINO_FOLDER
 from models.backends.multi import DetectMultiBackend
-from utils.atomic import replacing
 from utils.datasets.batching import create_dataloader
 from utils.datasets.config import check_dataset
 from utils.errors import ConfigError
-from utils.log import LOGGER
 from utils.markdown import paragraph, table
 from utils.network_input import to_network
-from utils.paths import check_file, find_weights, increment_path
+from utils.paths import find_weights
 from utils.sizes import check_img_size
 
 _CPU = torch.device("cpu")
-_SECTION = "formats"
 _LEAST_ROUNDS = 3
 
 
@@ -89,19 +86,18 @@ class FormatsResult:
     text: str
 
 
-def run_formats(options: FormatsBenchmarkOptions) -> FormatsResult:
+def run_formats(given: FormatsBenchmarkOptions) -> FormatsResult:
     """Export each checkpoint into each format, then measure all of them.
 
     Raises:
         ProjectError: when weights, data or a package is missing, or a file does not give what PyTorch gives.
     """
-    page = Path(check_file(options.docs)) if options.docs else None
-    if page is not None:
-        section_bounds(page, _SECTION)  # a page without a place for it is an error now, not after minutes
+    options = given.settled()
+    place = ResultPlace(options)
     checkpoints, data = [find_weights(weights) for weights in options.weights], check_dataset(options.data)
     if not data.get("val"):
         raise ConfigError(f"{options.data}: has no `val` entry to measure on")
-    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    folder = place.make_folder()
     rows = []
     with threads_of_torch(options.threads):
         for number, (weights, path) in enumerate(zip(options.weights, checkpoints, strict=True), 1):
@@ -109,12 +105,7 @@ def run_formats(options: FormatsBenchmarkOptions) -> FormatsResult:
             rows += _measure(weights, files, options, data)
         machine = describe_machine(_CPU, torch.get_num_threads())
     text = _report(rows, options, machine)
-    with replacing(folder / "formats.md") as stream:
-        stream.write(text)
-    LOGGER.info(f"{text}\nfiles and tables in {folder}")
-    if page is not None:
-        replace_section(page, _SECTION, text)
-        LOGGER.info(f"{page}: section {_SECTION} replaced")
+    place.publish(folder, text, summary=text)
     return FormatsResult(folder, rows, text)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,14 +19,10 @@ from engine.benchmarks.growth_labels import LabelSettings, measure_sets
 from engine.benchmarks.growth_loader import measure_loader
 from engine.benchmarks.growth_network import Network, NetworkSettings, batches_of, measure_networks, sizes_of
 from engine.benchmarks.growth_tables import csv_text, report
-from engine.benchmarks.machine import describe_machine, threads_of_torch
-from engine.benchmarks.page import replace_section, section_bounds
+from engine.benchmarks.machine import describe_machine, measurable_device, threads_of_torch
+from engine.benchmarks.page import Picture, ResultPlace
 from engine.options.growth_benchmark import GrowthBenchmarkOptions
-from utils.atomic import replacing
-from utils.devices import select_device
-from utils.errors import BackendError
 from utils.log import LOGGER, at_level
-from utils.paths import check_file, increment_path, make_folder
 
 _GIGA = 1e9
 
@@ -58,31 +55,21 @@ def run_growth(given: GrowthBenchmarkOptions) -> GrowthResult:
             place for the result.
     """
     options = given.settled()
-    device = select_device(options.device, newline=False)
-    if device.type not in ("cpu", "cuda"):
-        raise BackendError(f"benchmark.py growth measures on the CPU and on CUDA, and not on {device.type}")
+    device = measurable_device(options)
     section = "growth" if device.type == "cpu" else f"growth-{device.type}"
-    page = Path(check_file(options.docs)) if options.docs else None
-    if page is not None:
-        section_bounds(page, section)  # a page without a place for it is an error now, not after minutes
+    place = ResultPlace(options, section)
     with at_level(logging.WARNING):
         networks = [Network(cfg, device) for cfg in options.cfg]
     for network in networks:
         network.refuse_unfit("--sizes", options.sizes)
         network.refuse_unfit("--imgsz", [options.imgsz])
-    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    folder = place.make_folder()
     with threads_of_torch(options.threads if device.type == "cpu" else torch.get_num_threads()):
         curves = _measure(options, networks, device)
         machine = describe_machine(device, torch.get_num_threads())
     text = report(curves, options, machine=machine, command=given.command())
-    for name, content in (("growth.md", text), ("growth.csv", csv_text(curves))):
-        with replacing(folder / name) as stream:
-            stream.write(content)
-    picture = folder / "growth.png"
-    plot_growth(curves, picture, machine)
-    LOGGER.info(f"tables and picture in {folder}")
-    if page is not None:
-        _publish(page, section, text, picture)
+    picture = Picture(partial(plot_growth, curves, title=machine), section, "Time and memory along each axis")
+    place.publish(folder, text, csv=csv_text(curves), picture=picture)
     return GrowthResult(folder, curves, text)
 
 
@@ -104,12 +91,3 @@ def _measure(options: GrowthBenchmarkOptions, networks: list[Network], device: t
     LOGGER.info("growth with the batch ...")
     batches = measure_networks(networks, "batch", batches_of(options.batches, options.imgsz), settings)
     return [*sizes, *batches, *sets, *loaders]
-
-
-def _publish(page: Path, section: str, text: str, picture: Path) -> None:
-    """Put the tables on a page, and a copy of the picture into ``images`` beside it."""
-    copy = make_folder(page.parent / "images") / f"{section}.png"
-    with replacing(copy, binary=True) as stream:
-        stream.write(picture.read_bytes())
-    replace_section(page, section, f"{text}\n![Time and memory along each axis](images/{copy.name})\n")
-    LOGGER.info(f"{page}: section {section} replaced, picture {copy}")

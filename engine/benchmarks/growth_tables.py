@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 from engine.benchmarks.growth_curves import AXES, TIME, Curve, of_axis
+from engine.benchmarks.page import measured_with
 from engine.options.growth_benchmark import GrowthBenchmarkOptions
 from utils.markdown import paragraph, table
 
@@ -33,7 +34,7 @@ def report(curves: Sequence[Curve], options: GrowthBenchmarkOptions, *, machine:
     """
     rounds = "one round" if options.repeats == 1 else f"up to {options.repeats} rounds"
     parts = [
-        f"Measured on {machine}, with\n\n```bash\n{command}\n```\n",
+        measured_with(machine, command),
         paragraph(f"{_SUMMARY_NOTE} Times are medians of {rounds}."),
         _summary(curves),
         _verdict(curves),

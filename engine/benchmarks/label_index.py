@@ -18,15 +18,11 @@ from engine.benchmarks.index_work import (
     make_files,
 )
 from engine.benchmarks.machine import describe_machine
-from engine.benchmarks.page import replace_section, section_bounds
+from engine.benchmarks.page import ResultPlace, measured_with
 from engine.options.index_benchmark import IndexBenchmarkOptions
-from utils.atomic import replacing
 from utils.datasets.cache import SUFFIX
-from utils.log import LOGGER
 from utils.markdown import paragraph, table
-from utils.paths import check_file, increment_path
 
-_SECTION = "index"
 _TITLES = (
     "images", "boxes each", "build, s", "peak, MB", "file, MB", "load, s", "cold, s", "forked, MB", "spawned, MB"
 )  # fmt: skip
@@ -85,21 +81,15 @@ def run_index(given: IndexBenchmarkOptions) -> IndexResult:
         ConfigError: when the folder cannot be made, or the page of the documentation has no place for the result.
     """
     options = given.settled()
-    page = Path(check_file(options.docs)) if options.docs else None
-    if page is not None:
-        section_bounds(page, _SECTION)  # a page without a place for it is an error now, not after minutes
-    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    place = ResultPlace(options)
+    folder = place.make_folder()
     with tempfile.TemporaryDirectory() as scratch:
         costs = [_cost(Path(scratch), options, boxes) for boxes in options.boxes]
         images = make_files(Path(scratch), options.files)
         seconds = in_fresh_process(check_files, images, Path(scratch) / f"real{SUFFIX}")
     result = IndexResult(folder, costs, seconds, "")
     result = replace(result, text=_report(result, options, given.command()))
-    with replacing(folder / "index.md") as stream:
-        stream.write(result.text)
-    LOGGER.info(f"table in {folder}")
-    if page is not None:
-        replace_section(page, _SECTION, result.text)
+    place.publish(folder, result.text)
     return result
 
 
@@ -134,4 +124,4 @@ def _report(result: IndexResult, options: IndexBenchmarkOptions, command: str) -
     )
     machine = describe_machine(torch.device("cpu"), 1)
     figures = table(_TITLES, rows, left=0)
-    return f"Measured on {machine}, with\n\n```bash\n{command}\n```\n\n{figures}\n{legend}\n{files}"
+    return f"{measured_with(machine, command)}\n{figures}\n{legend}\n{files}"

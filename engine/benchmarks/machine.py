@@ -9,6 +9,10 @@ from pathlib import Path
 
 import torch
 
+from engine.options.benchmark_base import TorchBenchmarkOptions
+from utils.devices import select_device
+from utils.errors import BackendError
+
 
 @contextmanager
 def threads_of_torch(count: int) -> Iterator[None]:
@@ -19,6 +23,19 @@ def threads_of_torch(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def measurable_device(options: TorchBenchmarkOptions) -> torch.device:
+    """The device asked for, where it tells about its memory.
+
+    Raises:
+        BackendError: when it is not there, or does not.
+    """
+    device = select_device(options.device, newline=False)
+    if device.type not in ("cpu", "cuda"):
+        benchmark = options.benchmark()
+        raise BackendError(f"benchmark.py {benchmark} measures on the CPU and on CUDA, and not on {device.type}")
+    return device
 
 
 def describe_machine(device: torch.device, threads: int, cpu_info: Path = Path("/proc/cpuinfo")) -> str:

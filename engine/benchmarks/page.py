@@ -1,11 +1,100 @@
-"""Putting a result into its place on a page of the documentation: between two comments, everything else stays."""
+"""Where a result goes: into the folder of its run, and into its place on a page of the documentation.
+
+That place is between two comments; everything else on the page stays.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from engine.options.benchmark_base import BenchmarkOptions
 from utils.atomic import replacing
 from utils.errors import ConfigError
+from utils.log import LOGGER
+from utils.paths import check_file, increment_path, make_folder
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a result.
+
+    Attributes:
+        draw: writes it into a file.
+        name: of the copy in ``images`` beside the page, without suffix.
+        caption: what it shows.
+    """
+
+    draw: Callable[[Path], None]
+    name: str
+    caption: str
+
+
+class ResultPlace:
+    """Where the result of a benchmark goes; made before anything is measured, so that a wrong page is found then.
+
+    Args:
+        options: of the benchmark, which say.
+        section: between whose markers the result stands on the page; the benchmark's name when left out.
+
+    Raises:
+        ConfigError: when the page of the documentation has no place for the result.
+    """
+
+    def __init__(self, options: BenchmarkOptions, section: str = "") -> None:
+        self._runs = Path(options.project) / options.name, options.exist_ok
+        self._benchmark = options.benchmark()
+        self._section = section or self._benchmark
+        self._page = Path(check_file(options.docs)) if options.docs else None
+        if self._page is not None:
+            section_bounds(self._page, self._section)
+
+    def make_folder(self) -> Path:
+        """Make the folder of the run.
+
+        Raises:
+            ConfigError: when it cannot be made.
+        """
+        return increment_path(*self._runs, mkdir=True)
+
+    def publish(
+        self, folder: Path, text: str, *, summary: str = "", csv: str = "", picture: Picture | None = None
+    ) -> None:
+        """Write a result into its folder, then onto the page where one was asked for, and log where it is.
+
+        Args:
+            folder: of the run.
+            text: the tables, Markdown.
+            summary: what the log says of the result.
+            csv: the figures behind the tables; nothing for no file.
+            picture: which stands below the tables on the page.
+        """
+        files = {suffix: folder / f"{self._benchmark}.{suffix}" for suffix in ("md", "csv", "png")}
+        for suffix, content in (("md", text), ("csv", csv)):
+            if content:
+                with replacing(files[suffix]) as stream:
+                    stream.write(content)
+        if picture:
+            picture.draw(files["png"])
+        LOGGER.info(f"{summary.strip()}\nresult in {folder}".lstrip())
+        if self._page is not None:
+            shown = _copy_picture(files["png"], self._page, picture) if picture else ""
+            replace_section(self._page, self._section, f"{text}{shown}")
+            LOGGER.info(f"{self._page}: section {self._section} replaced")
+
+
+def measured_with(machine: str, command: str) -> str:
+    """The first lines of a result: on which machine, and with which command, it was measured."""
+    return f"Measured on {machine}, with\n\n```bash\n{command}\n```\n"
+
+
+def _copy_picture(file: Path, page: Path, picture: Picture) -> str:
+    """Put a picture into ``images`` beside a page; returns the line that shows it there."""
+    copy = make_folder(page.parent / "images") / f"{picture.name}.png"
+    with replacing(copy, binary=True) as stream:
+        stream.write(file.read_bytes())
+    return f"\n![{picture.caption}](images/{copy.name})\n"
 
 
 def _markers(section: str) -> tuple[str, str]:

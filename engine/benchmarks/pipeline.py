@@ -17,21 +17,19 @@ import torch
 
 from engine.benchmarks.figures import Figure, figures_table
 from engine.benchmarks.machine import describe_machine, threads_of_torch
-from engine.benchmarks.page import replace_section, section_bounds
+from engine.benchmarks.page import ResultPlace, measured_with
 from engine.benchmarks.pipeline_data import measure_data
 from engine.benchmarks.pipeline_network import detector_of, measure_inference, measure_validation
 from engine.benchmarks.pipeline_startup import measure_startup
 from engine.benchmarks.pipeline_training import TrainingBench
 from engine.options.pipeline_benchmark import PipelineBenchmarkOptions
 from engine.setup import load_hyperparameters
-from utils.atomic import replacing
 from utils.datasets.config import check_dataset
 from utils.devices import select_device
 from utils.log import LOGGER
 from utils.markdown import paragraph
-from utils.paths import check_file, find_weights, increment_path
+from utils.paths import find_weights
 
-_SECTION = "pipeline"
 _HYP = "data/hyps/hyp.scratch-low.yaml"
 
 
@@ -57,25 +55,19 @@ def run_pipeline(given: PipelineBenchmarkOptions) -> PipelineResult:
         DatasetError: when the data cannot be read.
     """
     options = given.settled()
-    page = Path(check_file(options.docs)) if options.docs else None
-    if page is not None:
-        section_bounds(page, _SECTION)  # a page without a place for it is an error now, not after minutes
+    place = ResultPlace(options)
     if options.weights:
-        find_weights(options.weights)  # likewise
+        find_weights(options.weights)  # what is not there is an error now, not after minutes
     device = select_device(options.device, newline=False)
     data = check_dataset(options.data)
-    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    folder = place.make_folder()
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch, threads_of_torch(options.threads):
         for figure in _figures(options, data, device, Path(scratch)):
             LOGGER.info(f"{figure.title}: {figure.value:.2f}{figure.unit} ({figure.about})")
             figures.append(figure)
     text = _report(figures, options, given.command(), describe_machine(device, options.threads))
-    with replacing(folder / "pipeline.md") as stream:
-        stream.write(text)
-    LOGGER.info(f"{figures_table(figures)}table in {folder}")
-    if page is not None:
-        replace_section(page, _SECTION, text)
+    place.publish(folder, text, summary=figures_table(figures))
     return PipelineResult(folder, figures, text)
 
 
@@ -110,4 +102,4 @@ def _report(figures: Sequence[Figure], options: PipelineBenchmarkOptions, comman
         f"{options.workers} loader processes; *median* is that of the rounds' ratios, in which what is compared takes "
         "turns, times beside it are medians."
     )
-    return f"Measured on {machine}, with\n\n```bash\n{command}\n```\n\n{setting}\n{figures_table(figures)}"
+    return f"{measured_with(machine, command)}\n{setting}\n{figures_table(figures)}"

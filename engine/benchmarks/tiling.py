@@ -15,12 +15,11 @@ import torch
 from tqdm import tqdm
 
 from engine.benchmarks.machine import describe_machine
-from engine.benchmarks.page import replace_section, section_bounds
+from engine.benchmarks.page import ResultPlace, measured_with
 from engine.options.tiling_benchmark import TilingBenchmarkOptions
 from engine.predictor import Predictor, Selection
 from engine.tiling import TiledPredictor, Tiling
 from models.backends.multi import DetectMultiBackend
-from utils.atomic import replacing
 from utils.augmentations import letterbox
 from utils.boxes import xywhn2xyxy
 from utils.coco_eval import CocoFigures, coco_figures
@@ -28,14 +27,11 @@ from utils.datasets.frames import SourceFrame
 from utils.datasets.shapes import CLASSES, Scene, draw_large_scene
 from utils.devices import select_device
 from utils.errors import DatasetError
-from utils.log import LOGGER
 from utils.markdown import paragraph, table
 from utils.matching import ImageRecord
-from utils.paths import check_file, increment_path
 from utils.sizes import check_img_size
 from utils.tiles import plan_tiles
 
-_SECTION = "tiling"
 _MEGA = 1e6
 _SELECTION = Selection(conf_thres=0.001, iou_thres=0.6, max_det=300)  # as val.py measures
 _TITLES = ("seen", "input, px", "AP small", "AP medium", "AP large", "mAP50-95", "mAP50", "Mpx", "ms")
@@ -68,32 +64,27 @@ class TilingResult:
     text: str
 
 
-def run_tiling(options: TilingBenchmarkOptions) -> TilingResult:
+def run_tiling(given: TilingBenchmarkOptions) -> TilingResult:
     """Measure, and write the table.
 
     Args:
-        options: what was asked for.
+        given: what was asked for.
 
     Raises:
         DatasetError: when the weights are for other classes than the shapes.
         ConfigError: when the folder cannot be made, or the page of the documentation has no place for the result.
     """
-    page = Path(check_file(options.docs)) if options.docs else None
-    if page is not None:
-        section_bounds(page, _SECTION)  # a page without a place for it is an error now, not after minutes
+    options = given.settled()
+    place = ResultPlace(options)
     device = select_device(options.device, newline=False)
     backend = DetectMultiBackend(options.weights, device=device)
     if tuple(backend.names.values()) != CLASSES:
         raise DatasetError(f"{options.weights}: expected weights for {', '.join(CLASSES)}, as make demo trains them")
-    folder = increment_path(Path(options.project) / options.name, options.exist_ok, mkdir=True)
+    folder = place.make_folder()
     scenes = [draw_large_scene(str(number), options.side) for number in range(options.images)]
     rows = [measure(way, backend, scenes) for way in ways_of(options, backend.stride)]
     text = report(rows, options, describe_machine(device, torch.get_num_threads()))
-    with replacing(folder / "tiling.md") as stream:
-        stream.write(text)
-    LOGGER.info(f"{text}\ntable in {folder}")
-    if page is not None:
-        replace_section(page, _SECTION, text)
+    place.publish(folder, text, summary=text)
     return TilingResult(folder, rows, text)
 
 
@@ -157,15 +148,13 @@ def report(rows: Sequence[TilingRow], options: TilingBenchmarkOptions, machine: 
         ]
         for row in rows
     ]
-    command = options.command_line("python", "benchmark.py", "tiling")
     about = (
         f"{options.images} drawn images of {options.side} x {options.side} px; AP over IoU 0.50 to 0.95 by "
         "pycocotools, small below 32 x 32 px of the image, medium below 96 x 96; confidence from 0.001, 300 detections "
         "an image at most. *Mpx* is what goes through the network for an image; milliseconds are those of preparing, "
         "network and NMS."
     )
-    measured = f"Measured on {machine}, with\n\n```bash\n{command}\n```\n"
-    return f"{measured}\n{paragraph(about)}\n{table(_TITLES, lines, left=1)}"
+    return f"{measured_with(machine, options.command())}\n{paragraph(about)}\n{table(_TITLES, lines, left=1)}"
 
 
 def _points(share: float | None) -> str:

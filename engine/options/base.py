@@ -90,7 +90,7 @@ class Options:
         parser = argparse.ArgumentParser(
             prog=prog, description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        for field in dataclasses.fields(cls):
+        for field in cls._flags():
             _add_argument(parser, field, _default_of(field) if defaults else argparse.SUPPRESS)
         return parser
 
@@ -139,6 +139,14 @@ class Options:
             self._require(0 <= getattr(self, name) <= 1, name, "a number from 0 to 1")
 
     @classmethod
+    def _flags(cls) -> list[dataclasses.Field]:
+        """The fields in the order of their flags: those that a class adds stand before those that it inherits."""
+        distance = {}  # from this class to the one that adds a field
+        for steps, origin in enumerate(cls.__mro__):
+            distance |= dict.fromkeys(getattr(origin, "__dataclass_fields__", ()), steps)
+        return sorted(dataclasses.fields(cls), key=lambda field: distance[field.name])
+
+    @classmethod
     def flag_of(cls, name: str) -> str:
         """The flag of a field, such as ``--batch-size``."""
         return next(_flag_names(field)[0] for field in dataclasses.fields(cls) if field.name == name)
@@ -150,13 +158,13 @@ class Options:
             *words: what it begins with, such as ``python``, ``train.py``.
         """
         typed = list(words)
-        for field in dataclasses.fields(self):
+        for field in self._flags():
             value = getattr(self, field.name)
             if value == _default_of(field):
                 continue
-            name = _flag_names(field)[0]
+            name, settings = _flag_names(field)[0], field.metadata["settings"]
             typed.append(name.replace("--", "--no-", 1) if value is False else name)
-            if not isinstance(value, bool):
+            if not isinstance(value, bool) and ("const" not in settings or value != settings["const"]):
                 typed += [str(one) for one in (value if isinstance(value, (list, tuple)) else [value])]
         return shlex.join(typed)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from engine.options.base import Options, flag
+from engine.options.base import flag
+from engine.options.benchmark_base import BenchmarkOptions, TorchBenchmarkOptions, run_name
 
 LEVELS = ("P3", "P4", "P5")
 FORMATS = (
@@ -13,56 +14,40 @@ FORMATS = (
 )
 PRECISIONS = ("float32", "bfloat16", "float16")
 _LARGEST_STRIDE = 32
-_MOST_THREADS = 1024  # torch ends with an error of its own where there are many more than processors
 _QUICK_DETECT = {"frames": 8, "imgsz": 64, "repeats": 1}
 _QUICK = {"sizes": [160, 320], "repeats": 1, "seconds": 0.0}
 
 
 @dataclass
-class AttentionBenchmarkOptions(Options):
+class AttentionBenchmarkOptions(TorchBenchmarkOptions):
     """Options of ``benchmark.py attention``."""
 
+    quick_values = _QUICK
     sizes: list[int] = flag([320, 640, 960, 1280], "image sides, px, multiples of 32", names=("--sizes", "--imgsz"))
     levels: list[str] = flag(list(LEVELS), "levels of yolov5s whose maps are attended over", choices=LEVELS)
     batch_size: int = flag(1, "images a batch, in the tables of image sizes")
     repeats: int = flag(20, "rounds of a map at most; 3 are run in any case, or these if fewer")
     seconds: float = flag(6.0, "begin no further round of a map after this time, in seconds, once 3 are run")
     max_gflops: float = flag(400.0, "leave out what takes more for one image, by formula")
-    device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
-    threads: int = flag(2, "torch's threads on the CPU")
     precision: str = flag("", "numbers; '' takes bfloat16 on a GPU and float32 on the CPU", choices=("", *PRECISIONS))
-    quick: bool = flag(False, "small images and one round, to see that it works")
-    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
-    project: str = flag("runs/benchmark", "folder of the runs")
-    name: str = flag("attention", "name of this run, counted up when it exists")
-    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+    name: str = run_name("attention")
 
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
-        self._require_from(1, "batch_size", "repeats", "threads")
-        self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
+        self._require_from(1, "batch_size", "repeats")
         self._require_from(0, "seconds", "max_gflops")
         whole = bool(self.sizes) and all(size > 0 and size % _LARGEST_STRIDE == 0 for size in self.sizes)
         self._require(whole, "sizes", f"multiples of {_LARGEST_STRIDE}")
         self._require(bool(self.levels) and set(self.levels) <= set(LEVELS), "levels", f"some of {', '.join(LEVELS)}")
         self._require(self.precision in ("", *PRECISIONS), "precision", f"one of {', '.join(PRECISIONS)}")
 
-    def settled(self) -> AttentionBenchmarkOptions:
-        """These options, with what ``--quick`` changes of those that were not given."""
-        if not self.quick:
-            return self
-        return replace(self, **{name: value for name, value in _QUICK.items() if name not in self.given})
-
-    def command(self) -> str:
-        """The command line that has these options."""
-        return self.command_line("python", "benchmark.py", "attention")
-
 
 @dataclass
-class DetectBenchmarkOptions(Options):
+class DetectBenchmarkOptions(TorchBenchmarkOptions):
     """Options of ``benchmark.py detect``."""
 
+    quick_values = _QUICK_DETECT
     weights: str = flag("", "detector; '' takes an untrained yolov5n, which finds nothing but takes as long")
     source: str = flag("", "video; '' makes one of 1280x720 px")
     frames: int = flag(120, "frames of the video that is made")
@@ -70,34 +55,17 @@ class DetectBenchmarkOptions(Options):
     conf_thres: float = flag(0.25, "confidence that a detection must have, 0 to 1")
     batch_size: int = flag(1, "frames that go through the network together")
     repeats: int = flag(5, "rounds")
-    device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
-    threads: int = flag(2, "torch's threads on the CPU")
-    quick: bool = flag(False, "few frames, small, one round, to see that it works")
-    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
-    project: str = flag("runs/benchmark", "folder of the runs")
-    name: str = flag("detect", "name of this run, counted up when it exists")
-    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+    name: str = run_name("detect")
 
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
-        self._require_from(1, "frames", "imgsz", "batch_size", "repeats", "threads")
-        self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
+        self._require_from(1, "frames", "imgsz", "batch_size", "repeats")
         self._require_share("conf_thres")
-
-    def settled(self) -> DetectBenchmarkOptions:
-        """These options, with what ``--quick`` changes of those that were not given."""
-        if not self.quick:
-            return self
-        return replace(self, **{name: value for name, value in _QUICK_DETECT.items() if name not in self.given})
-
-    def command(self) -> str:
-        """The command line that has these options."""
-        return self.command_line("python", "benchmark.py", "detect")
 
 
 @dataclass
-class FormatsBenchmarkOptions(Options):
+class FormatsBenchmarkOptions(BenchmarkOptions):
     """Options of ``benchmark.py formats``."""
 
     weights: list[str] = flag(["yolov5s.pt"], "one or more checkpoints to export and measure")
@@ -108,22 +76,15 @@ class FormatsBenchmarkOptions(Options):
     seconds: float = flag(30.0, "begin no further round after this time, in seconds, once 3 are run")
     threads: int = flag(2, "threads of each runtime")
     workers: int = flag(0, "processes that load images")
-    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
-    project: str = flag("runs/benchmark", "folder of the runs")
-    name: str = flag("formats", "name of this run, counted up when it exists")
-    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+    name: str = run_name("formats")
 
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
-        self._require_from(1, "imgsz", "repeats", "threads")
-        self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
+        self._require_from(1, "imgsz", "repeats")
+        self._require_threads()
         self._require_from(0, "seconds", "workers")
         self._require(bool(self.weights) and all(self.weights), "weights", "at least one checkpoint")
         self._require(
             bool(self.formats) and set(self.formats) <= set(FORMATS), "formats", f"some of {', '.join(FORMATS)}"
         )
-
-    def command(self) -> str:
-        """The command line that has these options."""
-        return self.command_line("python", "benchmark.py", "formats")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from engine.options.base import Options, flag
+from engine.options.base import flag
+from engine.options.benchmark_base import TorchBenchmarkOptions, run_name
 
 LABELS_PER_IMAGE = 10  # of the sets that are made
 _STRIDE = 32
 _LEAST_SIDE = 64  # px: of a single cell no norm layer can take a variance in training
-_MOST_THREADS = 1024  # torch ends with an error of its own where there are many more than processors
 _QUICK = {
     "sizes": [64, 128],
     "batches": [1, 2],
@@ -22,9 +22,10 @@ _QUICK = {
 
 
 @dataclass
-class GrowthBenchmarkOptions(Options):
+class GrowthBenchmarkOptions(TorchBenchmarkOptions):
     """Options of ``benchmark.py growth``."""
 
+    quick_values = _QUICK
     cfg: list[str] = flag(["yolov5n.yaml", "yolov5n-biformer.yaml"], "networks, model YAMLs")
     sizes: list[int] = flag([320, 480, 640, 960, 1280], "image sides, px, multiples of 32 from 64")
     batches: list[int] = flag([1, 2, 4, 8, 16, 32, 64], "images a batch")
@@ -37,19 +38,12 @@ class GrowthBenchmarkOptions(Options):
     images: int = flag(128, "images that the loader reads in an epoch")
     repeats: int = flag(3, "rounds")
     max_memory: float = flag(8.0, "leave out what would take more, GB")
-    device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
-    threads: int = flag(2, "torch's threads on the CPU")
-    quick: bool = flag(False, "few, small points and one round, to see that it works")
-    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
-    project: str = flag("runs/benchmark", "folder of the runs")
-    name: str = flag("growth", "name of this run, counted up when it exists")
-    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+    name: str = run_name("growth")
 
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""
         super().validate()
-        self._require_from(1, "batch_size", "images", "repeats", "threads")
-        self._require(self.threads <= _MOST_THREADS, "threads", f"{_MOST_THREADS} at most")
+        self._require_from(1, "batch_size", "images", "repeats")
         self._require(self.max_memory > 0, "max_memory", "a number above 0")
         for name, sides in (("sizes", self.sizes), ("imgsz", [self.imgsz])):
             fits = all(side >= _LEAST_SIDE and side % _STRIDE == 0 for side in sides)
@@ -60,13 +54,3 @@ class GrowthBenchmarkOptions(Options):
         self._require(all(count >= 0 for count in self.workers), "workers", "numbers from 0")
         for name in ("cfg", "sizes", "batches", "labels", "workers"):
             self._require(bool(getattr(self, name)), name, "at least one")
-
-    def settled(self) -> GrowthBenchmarkOptions:
-        """These options, with what ``--quick`` changes of those that were not given."""
-        if not self.quick:
-            return self
-        return replace(self, **{name: value for name, value in _QUICK.items() if name not in self.given})
-
-    def command(self) -> str:
-        """The command line that has these options."""
-        return self.command_line("python", "benchmark.py", "growth")

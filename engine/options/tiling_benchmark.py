@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.options.base import Options, flag
+from engine.options.base import flag
+from engine.options.benchmark_base import BenchmarkOptions, run_name
 from engine.options.detect import LEAST_TILE, MOST_OVERLAP
 
 _STEP = 160  # px by which the sides of drawn images go
 
 
 @dataclass
-class TilingBenchmarkOptions(Options):
+class TilingBenchmarkOptions(BenchmarkOptions):
     """Options of ``benchmark.py tiling``."""
 
     weights: str = flag("runs/demo/exp/train/weights/best.pt", "a checkpoint for data/shapes.yaml, such as make demo's")
@@ -21,10 +22,7 @@ class TilingBenchmarkOptions(Options):
     images: int = flag(8, "large images to draw")
     side: int = flag(1280, "their side, px, a multiple of 160")
     device: str = flag("", "cpu or a GPU's number; '' takes the first GPU, else the CPU")
-    docs: str = flag("", "page to put the result on; bare: docs/benchmarks.md", nargs="?", const="docs/benchmarks.md")
-    project: str = flag("runs/benchmark", "folder of the runs")
-    name: str = flag("tiling", "name of this run, counted up when it exists")
-    exist_ok: bool = flag(False, "write into the run folder even when it exists")
+    name: str = run_name("tiling")
 
     def validate(self) -> None:
         """Check single values; see :meth:`Options.validate`."""

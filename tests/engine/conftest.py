@@ -11,8 +11,15 @@ from exported_detector import FILES, SIZE, save_awake_detector
 from tiny_dataset import make_dataset
 
 import export
+from tiny_detector import save_detector
 
 README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector whose answers are known."""
+    return save_detector(tmp_path_factory.mktemp("weights") / "tiny.pt")
 
 
 @pytest.fixture(scope="session")

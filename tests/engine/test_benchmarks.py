@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shlex
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from engine.benchmarks.attention_versus import (
 from engine.benchmarks.attention_work import Settings
 from engine.benchmarks.interleaved import Rounds
 from engine.benchmarks.page import replace_section
-from engine.options.benchmark import AttentionBenchmarkOptions
+from engine.options.benchmark import AttentionBenchmarkOptions, FormatsBenchmarkOptions
 from utils.errors import ConfigError, OptionError
 from utils.image_io import read_image
 
@@ -254,3 +255,15 @@ def test_the_command_shown_gives_the_same_options():
     words = given.command()
     assert words == "python benchmark.py attention --sizes 64 96 --device cpu --quick --name 'a b'"
     assert AttentionBenchmarkOptions().command() == "python benchmark.py attention"
+
+
+def test_the_command_shown_has_no_places_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = [str(tmp_path / "a.pt"), "b.pt", "/elsewhere/c.pt"]
+    given = FormatsBenchmarkOptions(
+        weights=weights, project=str(tmp_path / "runs/benchmark"), docs=str(tmp_path / "p.md")
+    )
+    assert given.settled().weights == ["a.pt", "b.pt", "/elsewhere/c.pt"]
+    assert given.command() == "python benchmark.py formats --weights a.pt b.pt /elsewhere/c.pt --docs"
+    again = FormatsBenchmarkOptions.parse(shlex.split(given.command())[3:])
+    assert (again.docs, again.project) == ("docs/benchmarks.md", "runs/benchmark")

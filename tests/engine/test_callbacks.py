@@ -33,10 +33,9 @@ class Broken(Callback):
 
 
 @pytest.fixture
-def warnings(caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level("WARNING", LOGGER.name)
-    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+def warnings(heard):
+    heard.set_level("WARNING", LOGGER.name)
+    return lambda: [record.getMessage() for record in heard.records if record.levelname == "WARNING"]
 
 
 def tell_all(callbacks, tmp_path, epochs=2):
@@ -120,8 +119,7 @@ def test_a_listener_may_end_the_run(tmp_path, warnings, error):
     assert later.seen == [] and warnings() == []
 
 
-def test_the_traceback_is_in_the_debug_log(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level("DEBUG", LOGGER.name)
+def test_the_traceback_is_in_the_debug_log(tmp_path, heard):
+    heard.set_level("DEBUG", LOGGER.name)
     Callbacks(Broken(ValueError("here"))).run("on_train_end", results=(), save_dir=tmp_path)
-    assert "Traceback" in caplog.text and "raise self.error" in caplog.text
+    assert "Traceback" in heard.text and "raise self.error" in heard.text

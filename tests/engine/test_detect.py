@@ -31,11 +31,6 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("logger_as_before")
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    return save_detector(tmp_path_factory.mktemp("weights") / "tiny.pt")
-
-
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A picture of 128 x 96 px, which a 64 px input sees at half size with 8 px of padding above and below."""

@@ -25,17 +25,12 @@ from engine.predictor import FrameResult
 from engine.progress import Progress
 from engine.sinks import Frame, MediaSink
 from stream_server import Camera, serving
-from tiny_detector import save_detector, save_video
+from tiny_detector import save_video
 from utils.drawing import colors
 from utils.errors import DatasetError, OptionError
 from utils.image_io import read_image, write_image
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    return save_detector(tmp_path_factory.mktemp("weights") / "tiny.pt")
 
 
 @pytest.fixture

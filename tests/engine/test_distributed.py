@@ -18,8 +18,7 @@ import pytest
 import torch
 from test_faults import at_pass, told
 from test_resume import StopAfter, same_runs
-from tiny_dataset import make_dataset
-from training_process import launch, tiny_model
+from training_process import launch, tiny_settings
 
 import train
 import val
@@ -42,19 +41,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    return {
-        "cfg": str(tiny_model(folder)),
-        "weights": "",
-        "data": str(make_dataset(folder / "set", val=5)),
-        "imgsz": 64,
-        "batch_size": 4,
-        "epochs": 2,
-        "device": "cpu",
-        "workers": 0,
-        "noplots": True,
-        "project": str(folder / "runs"),
-    }
+    return tiny_settings(tmp_path_factory.mktemp("ranks"), epochs=2, val=5)
 
 
 def join(children, seconds: float = 60) -> None:
@@ -64,16 +51,22 @@ def join(children, seconds: float = 60) -> None:
     assert [child.exitcode for child in children] == [0] * len(children)
 
 
+def prepared_trainer(settings: dict, folder: Path) -> Trainer:
+    """A trainer at the beginning of its first epoch."""
+    options = TrainOptions.from_kwargs(**settings)
+    trainer = Trainer(options, load_hyperparameters(HYP), load_data(options), CPU, RunFolder(folder))
+    trainer.build()
+    trainer.prepare()
+    return trainer
+
+
 # The first step ------------------------------------------------------------------------------------------------------
 
 
 def first_step(rank: int, settings: dict, folder: Path) -> None:
     """Write down a rank's first batch, its loss terms, and the gradients it is left with."""
-    options = TrainOptions.from_kwargs(**settings)
     with process_group(CPU):
-        trainer = Trainer(options, load_hyperparameters(HYP), load_data(options), CPU, RunFolder(folder / "none"))
-        trainer.build()
-        trainer.prepare()
+        trainer = prepared_trainer(settings, folder / "none")
         trainer.model.train()
         trainer.loaders.train.set_epoch(0)
         trainer.progress.last_step = 0  # as if a step had just been made: the gradients stay
@@ -235,11 +228,9 @@ def test_several_ranks_go_on_exactly_in_the_middle_of_an_epoch(settings, tmp_pat
 
 def spoiled_run(rank: int, settings: dict, folder: Path, fault: str) -> None:
     """Train until something happens to one rank; write down what each rank is told."""
-    options = TrainOptions.from_kwargs(**{**settings, "cache": "none"})  # an image that is in memory cannot be gone
     with process_group(CPU):
-        trainer = Trainer(options, load_hyperparameters(HYP), load_data(options), CPU, RunFolder(folder / "run"))
-        trainer.build()
-        trainer.prepare()
+        # an image that is in memory cannot go missing
+        trainer = prepared_trainer({**settings, "cache": "none"}, folder / "run")
         trainer.folder.create()
         if rank == 1 and fault == "loss":
             trainer.model.model[0].conv.weight.data.fill_(float("nan"))

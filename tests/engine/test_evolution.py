@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_dataset import make_dataset
-from training_process import tiny_model
+from training_process import tiny_settings
 
 import train
 from engine.evolution import Evolution, evolve, training_options
@@ -307,25 +306,14 @@ def settings(tmp_path_factory):
     yaml_save(root / "hyps" / "b_flat.yaml", dict.fromkeys(LIMITS, 0))  # the rest is not asked for
     yaml_save(root / "hyps" / "c_wild.yaml", {**START, "degrees": 60})
     (root / "hyps" / "d_broken.yaml").write_text("lr0: [")
-    return {
-        "cfg": str(tiny_model(root)),
-        "weights": "",
-        "data": str(make_dataset(root / "set")),
-        "imgsz": 64,
-        "batch_size": 4,
-        "epochs": 1,
-        "workers": 0,
-        "nbs": 8,
-        "project": str(root / "runs"),
-        "evolve_population": str(root / "hyps"),
-    }
+    return {**tiny_settings(root), "nbs": 8, "evolve_population": str(root / "hyps")}
 
 
 @pytest.fixture(scope="module")
 def evolved(settings):
     """Three trainings, then a fourth after the process has come back."""
     torch.set_num_threads(2)
-    folder = EvolutionFolder(evolve(TrainOptions.from_kwargs(**settings, evolve=3, noplots=True), CPU))
+    folder = EvolutionFolder(evolve(TrainOptions.from_kwargs(**settings, evolve=3), CPU))
     before = folder.csv.read_text()
     assert not folder.picture.exists()
     again = TrainOptions.from_kwargs(resume_evolve=str(folder.population), evolve=4, epochs=7, noplots=False)

@@ -68,11 +68,8 @@ def at_pass(number: int, action: Callable[[DetectionModel], None], training: boo
         if ours and next(count) == number:
             action(module)
 
-    handle = torch.nn.modules.module.register_module_forward_hook(passed)
-    try:
+    with torch.nn.modules.module.register_module_forward_hook(passed):
         yield
-    finally:
-        handle.remove()
 
 
 class AfterEpoch(Callback):
@@ -334,11 +331,8 @@ def memory_for(images: int) -> Iterator[None]:
         if isinstance(module, DetectionModel) and len(inputs[0]) > images:
             torch.empty(10**13)
 
-    handle = torch.nn.modules.module.register_module_forward_pre_hook(ask)
-    try:
+    with torch.nn.modules.module.register_module_forward_pre_hook(ask):
         yield
-    finally:
-        handle.remove()
 
 
 def test_out_of_memory_says_which_batch_goes_through(settings):

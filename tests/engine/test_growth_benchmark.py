@@ -177,7 +177,7 @@ def test_quick_changes_only_what_was_not_given():
     settled = GrowthBenchmarkOptions.from_kwargs(quick=True, sizes=[320]).settled()
     assert settled.sizes == [320] and settled.labels == [100, 1000] and settled.repeats == 1
     full = GrowthBenchmarkOptions()
-    assert full.settled() is full and full.labels[-1] == 1_000_000
+    assert full.settled() == full and full.labels[-1] == 1_000_000
 
 
 def test_mistakes_show_before_anything_is_measured(tmp_path):

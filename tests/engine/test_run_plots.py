@@ -16,7 +16,6 @@ import train
 from engine.evaluator import EvaluatedBatch
 from engine.results import CSV_COLUMNS
 from engine.run_plots import EvalPlots, TrainPlots, drawing
-from utils.log import LOGGER
 from utils.metrics import ConfusionMatrix, DetectionMetrics
 
 CHARTS = {"confusion_matrix.png", *(f"{kind}_curve.png" for kind in ("PR", "F1", "P", "R"))}
@@ -24,9 +23,8 @@ LABELS = [np.array([[0, 0.5, 0.5, 0.2, 0.2]]), np.zeros((0, 5)), np.array([[1, 0
 
 
 @pytest.fixture
-def warnings(caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    return lambda: [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+def warnings(heard):
+    return lambda: [record.getMessage() for record in heard.records if record.levelname == "WARNING"]
 
 
 class Result:

@@ -14,7 +14,6 @@ from training_process import start_function
 from engine.callbacks import Callbacks
 from engine.results import CSV_COLUMNS
 from engine.tensorboard import CurveLog
-from utils.log import LOGGER
 
 TAGS = list(CSV_COLUMNS[1:])
 
@@ -116,8 +115,7 @@ def test_a_full_disk_is_one_warning_and_training_goes_on(apart, limit):
     assert "Traceback" not in apart["printed"]
 
 
-def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
+def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, heard):
     blocked = tmp_path / "file"
     blocked.write_text("")
     callbacks = Callbacks(CurveLog(blocked / "run"))
@@ -125,5 +123,5 @@ def test_a_folder_that_cannot_be_written_is_one_warning(tmp_path, caplog, monkey
     for epoch in range(3):
         callbacks.run("on_fit_epoch_end", epoch=epoch, values=values_of(epoch), fitness=None)
     callbacks.run("on_train_end", results=(), save_dir=blocked)
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "CurveLog" in caplog.text and "on_train_start" in caplog.text
+    assert [record.levelname for record in heard.records] == ["WARNING"]
+    assert "CurveLog" in heard.text and "on_train_start" in heard.text

@@ -6,8 +6,6 @@ finds a box in each of its cells, wherever the tile lies.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -17,16 +15,10 @@ from engine.options.detect import DetectOptions
 from engine.predictor import Predictor, Selection
 from engine.tiling import TiledPredictor, Tiling, detect_tiled
 from models.backends.multi import DetectMultiBackend
-from tiny_detector import save_detector
 from utils.datasets.shapes import draw_large_scene
 from utils.datasets.sources import LoadImages
 from utils.errors import OptionError
 from utils.image_io import write_image
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    return save_detector(tmp_path_factory.mktemp("tiling") / "tiny.pt")
 
 
 @pytest.fixture(scope="module")

@@ -80,10 +80,9 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture
-def log(caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level("INFO", LOGGER.name)
-    return caplog
+def log(heard):
+    heard.set_level("INFO", LOGGER.name)
+    return heard
 
 
 def val_loader(file):

@@ -14,22 +14,10 @@ from typing import Any
 
 import torch
 from tiny_dataset import make_dataset
+from tiny_network import tiny_network
 
-TINY_MODEL = """
-nc: 2
-depth_multiple: 1.0
-width_multiple: 1.0
-anchors: [[10, 13, 16, 30], [30, 61, 62, 45]]
-backbone:
-  - [-1, 1, Conv, [8, 6, 2, 2]]
-  - [-1, 1, Conv, [8, 3, 2]]
-  - [-1, 1, Conv, [16, 3, 2]]
-  - [-1, 1, C3, [16]]
-  - [-1, 1, nn.Dropout, [0.1]]  # draws from torch's generator, whose state a resumed run must have
-  - [-1, 1, Conv, [16, 3, 2]]
-head:
-  - [[4, 5], 1, Detect, [nc, anchors]]
-"""
+# The dropout draws from torch's generator, whose state a resumed run must have
+TINY_MODEL = tiny_network("C3, [16]", "nn.Dropout, [0.1]", "Conv, [16, 3, 2]", levels=(4, 5))
 
 
 def tiny_model(folder: Path) -> Path:
@@ -39,12 +27,12 @@ def tiny_model(folder: Path) -> Path:
     return path
 
 
-def tiny_settings(folder: Path, epochs: int = 1) -> dict[str, Any]:
-    """Options of a training of that network in a folder: as short as one can be."""
+def tiny_settings(folder: Path, epochs: int = 1, **images: int) -> dict[str, Any]:
+    """Options of a training of that network in a folder: as short as one can be, on images as of ``make_dataset``."""
     return {
         "cfg": str(tiny_model(folder)),
         "weights": "",
-        "data": str(make_dataset(folder / "set")),
+        "data": str(make_dataset(folder / "set", **images)),
         "imgsz": 64,
         "batch_size": 4,
         "epochs": epochs,

@@ -23,7 +23,6 @@ from utils.doctor.findings import Finding, Findings
 from utils.doctor.kinds import ERROR, KINDS
 from utils.doctor.quick import warn_of_data
 from utils.errors import DatasetError
-from utils.log import LOGGER
 from utils.yaml_io import yaml_save
 
 OF_THE_SET = {
@@ -180,8 +179,9 @@ def test_findings_beyond_the_limit_are_counted(monkeypatch):
     assert findings.total(ERROR) == 5
 
 
-def test_labels_in_cocos_json_are_looked_at(tmp_path):
-    write_yaml(tmp_path, train="train.json", val="train.json")
+@pytest.mark.parametrize("name", ["train.json", "train.JSON"])
+def test_labels_in_cocos_json_are_looked_at(tmp_path, name):
+    write_yaml(tmp_path, train=name, val=name)
     rng = np.random.default_rng(4)
     images = [save_pair(tmp_path, "train", f"{number}.png", rng, None) for number in range(10)]
     boxes = [[8.0, 8.0, 20.0, 20.0], [30.0, 20.0, 4.0, 4.0], [30.0, 20.0, 4.0, 4.0]]
@@ -195,14 +195,14 @@ def test_labels_in_cocos_json_are_looked_at(tmp_path):
             for place, box in enumerate(boxes[: 3 if image == 0 else 2])
         ],
     }
-    (tmp_path / "train.json").write_text(json.dumps(content))
+    (tmp_path / name).write_text(json.dumps(content))
     found = diagnose(tmp_path / "data.yaml", SIZE, quiet=True)
     assert found.findings.counts == {"split-same": 1, "annotation": 1, "objects-tiny": 10}
     assert found.findings.of("objects-tiny")[0].file == str(images[0])
     np.testing.assert_array_equal(found.balance.counts["train"], [10, 10])
     with pytest.raises(DatasetError, match=r"tools\.convert coco"):
         write_corrected(found, tmp_path / "fixed", quiet=True)
-    write_yaml(tmp_path, train="train.json", val="train.json", names=["cat"])
+    write_yaml(tmp_path, train=name, val=name, names=["cat"])
     assert diagnose(tmp_path / "data.yaml", SIZE, quiet=True).findings.counts["annotations-unusable"] == 1
 
 
@@ -372,24 +372,23 @@ def test_the_documentation_lists_every_kind():
 # -- what train.py says --------------------------------------------------------------------------------------------
 
 
-def test_training_says_what_its_labels_tell(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level(logging.INFO)
+def test_training_says_what_its_labels_tell(tmp_path, heard):
+    heard.set_level(logging.INFO)
     data = check_dataset(make_clean_dataset(tmp_path))
     train, val = (LoadImagesAndLabels(data[split], SIZE, nc=2) for split in ("train", "val"))
-    caplog.clear()
+    heard.clear()
     warn_of_data(train, val, data["names"], SIZE, "data.yaml")
-    assert caplog.text == ""
+    assert heard.text == ""
     (tmp_path / "labels" / "val" / "0.txt").write_text("0 0.5 0.5 0 0.1\n0 0.5 0.5 0.1 0.1\n")
     odd = LoadImagesAndLabels([data["val"], f"{data['train']}"], SIZE, nc=2)
     warn_of_data(train, odd, {0: "cat", 1: "dog", 2: "bird"}, SIZE, "data.yaml")
     lines = [
         record.getMessage()
-        for record in caplog.records
+        for record in heard.records
         if "doctor" in record.getMessage() or "val" in record.getMessage()
     ]
     assert any("10 of 12 images are also trained on" in line for line in lines)
     assert any("1 of 22 objects have no side of 8 px at --img 64" in line for line in lines)
     assert any(f"{tmp_path}/labels/val/0.txt: a box has no width" in line for line in lines)
-    assert "class 2 (bird) has 0 objects in train" in caplog.text
+    assert "class 2 (bird) has 0 objects in train" in heard.text
     assert "python -m tools.doctor data.yaml --img 64" in lines[-1]

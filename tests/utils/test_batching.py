@@ -25,10 +25,7 @@ def split(tmp_path_factory):
     return draw_many(tmp_path_factory.mktemp("many"), COUNT)
 
 
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Messages reach caplog even after a command has set up its own logging."""
-    monkeypatch.setattr(LOGGER, "propagate", True)
+pytestmark = pytest.mark.usefixtures("heard")
 
 
 def indices(batches):

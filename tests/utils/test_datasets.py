@@ -14,14 +14,9 @@ from utils.datasets.config import check_dataset, dataset_names
 from utils.datasets.mosaic import Mosaic, Tile
 from utils.datasets.rectangles import rectangle_groups, rectangle_shapes
 from utils.errors import ConfigError, DatasetError
-from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT
 
-
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Messages reach caplog even after a command has set up its own logging."""
-    monkeypatch.setattr(LOGGER, "propagate", True)
+pytestmark = pytest.mark.usefixtures("heard")
 
 
 @pytest.fixture

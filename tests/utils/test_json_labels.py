@@ -22,10 +22,9 @@ NAMES = {0: "person", 1: "dog", 2: "brush 刷"}
 
 
 @pytest.fixture
-def heard(caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level("INFO", LOGGER.name)
-    return caplog
+def heard(heard):
+    heard.set_level("INFO", LOGGER.name)
+    return heard
 
 
 @pytest.fixture

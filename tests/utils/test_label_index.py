@@ -19,16 +19,12 @@ from utils.datasets.images import list_images
 from utils.datasets.index_file import IndexFileError
 from utils.datasets.label_index import VERSIONS, LabelIndex, open_index
 from utils.datasets.labels import read_label_file, refuse_unknown_classes
-from utils.log import LOGGER
 
 BOX = "0 0.5 0.5 0.2 0.4"
 NOBODY = 65534
 
 
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Messages reach caplog even after a command has set up its own logging."""
-    monkeypatch.setattr(LOGGER, "propagate", True)
+pytestmark = pytest.mark.usefixtures("heard")
 
 
 # -- building ------------------------------------------------------------------------------------------------------

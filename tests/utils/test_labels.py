@@ -11,15 +11,11 @@ from utils.datasets.images import check_image, exif_size, img2label_paths, list_
 from utils.datasets.labels import fault_line, parse_labels, read_label_file, refuse_unknown_classes
 from utils.errors import DatasetError
 from utils.image_io import read_image
-from utils.log import LOGGER
 
 BOX = "0 0.5 0.5 0.2 0.4"
 
 
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Messages reach caplog even after a command has set up its own logging."""
-    monkeypatch.setattr(LOGGER, "propagate", True)
+pytestmark = pytest.mark.usefixtures("heard")
 
 
 @pytest.mark.parametrize("text", ["", "\n", "  \n\t\r\n"])

@@ -8,7 +8,6 @@ from drawn_split import draw_split
 
 from utils.datasets.budget import MemoryFiles, disk_shortage, memory_shortage, more_than_little, read_memory
 from utils.datasets.detection import LoadImagesAndLabels
-from utils.log import LOGGER
 
 MB = 1 << 20
 UNLIMITED_V1 = 9223372036854771712
@@ -162,24 +161,21 @@ def test_what_stays_free_on_a_disk(tmp_path, monkeypatch, total, free, fits):
 
 
 @pytest.mark.parametrize("kind", ["ram", "disk"])
-def test_too_large_a_set_is_read_as_before_and_says_why(tmp_path, kind, caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
+def test_too_large_a_set_is_read_as_before_and_says_why(tmp_path, kind, heard):
     # 20 million px a side: six images of which nothing but their sizes is ever looked at
     dataset = LoadImagesAndLabels(draw_split(tmp_path), 20_000_000, cache_images=kind, prefix="train: ")
-    assert f"train: --cache {kind} is off: the images need " in caplog.text
+    assert f"train: --cache {kind} is off: the images need " in heard.text
     assert len(dataset) == 6
     assert not list(tmp_path.rglob("*.npy"))
 
 
-def test_too_large_a_set_for_memory_unasked_is_read_without_a_word(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
+def test_too_large_a_set_for_memory_unasked_is_read_without_a_word(tmp_path, heard):
     dataset = LoadImagesAndLabels(draw_split(tmp_path), 20_000_000, cache_images="auto")
     assert dataset._ram is None
-    assert "cache" not in caplog.text
+    assert "cache" not in heard.text
 
 
-def test_pixels_that_are_there_need_no_room(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(LOGGER, "propagate", True)
+def test_pixels_that_are_there_need_no_room(tmp_path, monkeypatch, heard):
     split = draw_split(tmp_path)
     LoadImagesAndLabels(split, 64, cache_images="disk")
     usage = shutil.disk_usage(tmp_path)
@@ -188,7 +184,7 @@ def test_pixels_that_are_there_need_no_room(tmp_path, monkeypatch, caplog):
     dataset = LoadImagesAndLabels(split, 64, cache_images="disk")
     monkeypatch.setattr(dataset, "_decode", None)
     assert dataset[0][0].shape == (3, 64, 64)
-    assert "is off" not in caplog.text
+    assert "is off" not in heard.text
     next((tmp_path / "labels").glob("*pixels*/*.npy")).unlink()
     LoadImagesAndLabels(split, 64, cache_images="disk")
-    assert "--cache disk is off" in caplog.text
+    assert "--cache disk is off" in heard.text

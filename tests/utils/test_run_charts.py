@@ -12,7 +12,6 @@ from utils.charts import plot_results, plot_study
 from utils.drawing import colors
 from utils.errors import ConfigError
 from utils.image_io import read_image
-from utils.log import LOGGER
 from utils.run_charts import plot_comparison, read_results
 
 RNG = np.random.default_rng(5)
@@ -24,9 +23,8 @@ ACCENT = (0x1B, 0x6C, 0xA8)
 
 
 @pytest.fixture
-def warnings(caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    return lambda: [record.getMessage() for record in caplog.records]
+def warnings(heard):
+    return lambda: [record.getMessage() for record in heard.records]
 
 
 def write_results(file: Path, epochs: int, rows: np.ndarray | None = None) -> None:

@@ -10,7 +10,6 @@ import pytest
 from utils.datasets.config import check_dataset
 from utils.datasets.shapes import CLASSES, SIDE, Dice, Figure, draw_scene, draw_shapes
 from utils.errors import DatasetError
-from utils.log import LOGGER
 from utils.paths import PROJECT_ROOT
 from utils.yaml_io import yaml_load
 
@@ -18,10 +17,7 @@ SITUATIONS = ("plain", "large", "small", "dense", "occluding", "background")
 FEW = {"train": 3, "val": 2}
 
 
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Messages reach caplog even after a command has set up its own logging."""
-    monkeypatch.setattr(LOGGER, "propagate", True)
+pytestmark = pytest.mark.usefixtures("heard")
 
 
 def digest(name: str, situation: str | None = None) -> str:

@@ -43,10 +43,9 @@ def test_detections_are_counted_in_words():
 
 
 @pytest.fixture
-def log(caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level(logging.INFO, LOGGER.name)
-    return caplog
+def log(heard):
+    heard.set_level(logging.INFO, LOGGER.name)
+    return heard
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 def work(name: str, cases: int, seed: str, seconds: float, folder: Path, answer: Connection) -> None:
     """Fuzz one target in a process of its own; sends the report."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     from tools.fuzz.guard import Watch, limit_memory  # noqa: PLC0415 - --help must not wait for torch
     from tools.fuzz.loop import fuzz  # noqa: PLC0415 - likewise
     from tools.fuzz.targets import make_targets  # noqa: PLC0415 - likewise
@@ -30,6 +32,12 @@ def work(name: str, cases: int, seed: str, seconds: float, folder: Path, answer:
         name, target, cases=cases, seed=seed, folder=folder, watch=Watch(), seconds=seconds, deadly=True
     )  # fmt: skip
     answer.send(report)
+
+
+def _end_with_parent() -> None:
+    """End this process with the one that started it, which cannot end its workers when it is killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def fuzz_in_process(name: str, cases: int, seed: str, seconds: float, folder: Path) -> Report:

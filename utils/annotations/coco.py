@@ -23,13 +23,14 @@ from utils.annotations.coco_file import (
     read_coco_file,
     split_of,
 )
-from utils.annotations.image_files import in_threads, measured
+from utils.annotations.image_files import measured
 from utils.annotations.names import unique_names
 from utils.annotations.output import Output, with_bar
 from utils.annotations.record import AnnotatedImage, AnnotatedSet, Annotation, Category
 from utils.annotations.report import Report
 from utils.annotations.settings import ReadSettings, WriteSettings
 from utils.errors import DatasetError
+from utils.threads import in_threads
 
 _DIGITS = 6  # of a pixel's fraction: more than any of the formats has
 _PLACES = ("annotations/instances_*.json", "annotations/*.json", "*.json", "*/*.json")

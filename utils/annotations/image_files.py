@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TypeVar
-
-from tqdm import tqdm
 
 from utils.annotations.report import Report
 from utils.datasets.images import check_image
 from utils.errors import DatasetError
-
-_READERS = 8  # threads; most of the time is spent waiting for the disk
-
-Given = TypeVar("Given")
-Made = TypeVar("Made")
 
 
 def measured(
@@ -51,15 +41,3 @@ def measured(
             f"{where}: declared {declared} px, {file} is {found} px upright",
         )
     return size_wh
-
-
-def in_threads(function: Callable[[Given], Made], items: Sequence[Given], text: str) -> Iterable[Made]:
-    """Results in the order of the items, with a progress bar on a terminal.
-
-    Args:
-        function: may wait for the disk; called from several threads.
-        items: what to call it with.
-        text: beside the bar.
-    """
-    with ThreadPool(_READERS) as pool:
-        yield from tqdm(pool.imap(function, items, chunksize=16), text, len(items), leave=False, disable=None)

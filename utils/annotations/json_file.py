@@ -9,6 +9,11 @@ from typing import Any
 from utils.errors import DatasetError, first_line
 
 
+def is_json(file: str | Path) -> bool:
+    """Whether a file is taken for JSON, by its suffix."""
+    return Path(file).suffix.lower() == ".json"
+
+
 def read_json(file: Path) -> Any:
     """The content of a JSON file.
 

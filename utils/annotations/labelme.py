@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from utils.annotations.checks import class_name, cut_box, finite, inside_name, outline, whole_size
-from utils.annotations.image_files import in_threads, measured
+from utils.annotations.image_files import measured
 from utils.annotations.json_file import read_json
 from utils.annotations.names import unique_names
 from utils.annotations.output import Output, with_bar
@@ -31,6 +31,7 @@ from utils.annotations.record import (
 from utils.annotations.report import Report
 from utils.annotations.settings import ReadSettings, WriteSettings
 from utils.errors import DatasetError
+from utils.threads import in_threads
 
 _VERSION = "5.5.0"  # of the LabelMe whose files ours are like
 _AGREE = 1.0  # px between a box and its outlines' bounds

@@ -14,7 +14,7 @@ from pathlib import Path
 from xml.parsers import expat
 
 from utils.annotations.checks import class_name, cut_box, finite, whole_size
-from utils.annotations.image_files import in_threads, measured
+from utils.annotations.image_files import measured
 from utils.annotations.names import unique_names
 from utils.annotations.output import Output, with_bar
 from utils.annotations.record import SPLITS, AnnotatedImage, AnnotatedSet, Annotation, Box, categories_by_name
@@ -22,6 +22,7 @@ from utils.annotations.report import Report
 from utils.annotations.settings import ReadSettings, WriteSettings
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
+from utils.threads import in_threads
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from utils.annotations.checks import class_name, cut_box
-from utils.annotations.image_files import in_threads, measured
+from utils.annotations.image_files import measured
+from utils.annotations.json_file import is_json
 from utils.annotations.names import unique_names
 from utils.annotations.output import Output, with_bar
 from utils.annotations.record import SPLITS, AnnotatedImage, AnnotatedSet, Annotation, Category
@@ -23,6 +24,7 @@ from utils.datasets.config import check_dataset
 from utils.datasets.images import img2label_paths, list_images
 from utils.datasets.labels import format_label, read_label_file, refuse_unknown_classes
 from utils.errors import DatasetError
+from utils.threads import in_threads
 from utils.yaml_io import yaml_save
 
 
@@ -76,7 +78,7 @@ def _class_names(names: Mapping[int, str], file: Path, report: Report) -> list[s
 def _images_of(entry: str | Sequence[str], root: Path) -> Iterator[tuple[str, str]]:
     """Each image of a split with its name below the folder that the YAML names, or below the data set's."""
     for source in [entry] if isinstance(entry, str) else entry:
-        if source.lower().endswith(".json"):
+        if is_json(source):
             raise DatasetError(f"{source}: its labels are no label files; convert it as coco")
         for path in list_images(source):
             folder = next((base for base in (Path(source), root) if Path(path).is_relative_to(base)), None)

@@ -27,10 +27,10 @@ from utils.datasets.label_index import NO_FILE, VERSIONS, ImageRecord, IndexWrit
 from utils.datasets.labels import read_label_file
 from utils.errors import DatasetError, first_line
 from utils.log import LOGGER
+from utils.threads import READERS
 from utils.wording import counted
 
 SUFFIX = ".label-index"
-_READERS = 8  # threads; most of the time is spent waiting for the disk
 _LARGEST = 2**63 - 1
 _BLOCK = 4096  # images whose records are in memory at a time while an index is built
 
@@ -136,7 +136,7 @@ def _scan(
 ) -> None:
     """Put the records of all images into a writer, block by block."""
     bar = tqdm(total=len(image_files), desc=description, leave=False, disable=quiet or None)
-    with ThreadPool(_READERS) as pool, bar:
+    with ThreadPool(READERS) as pool, bar:
         for start in range(0, len(image_files), _BLOCK):
             block = image_files[start : start + _BLOCK]
             records = []

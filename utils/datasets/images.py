@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from utils.annotations.coco_file import image_paths_of, read_coco_file
+from utils.annotations.json_file import is_json
 from utils.annotations.report import Report
 from utils.datasets.sources import IMG_FORMATS
 from utils.errors import DatasetError
@@ -49,7 +50,7 @@ def iter_images(
             images = _walk(entry)
         elif entry.is_file() and entry.suffix.lower() == ".txt":
             images = _read_list(entry)
-        elif entry.is_file() and entry.suffix.lower() == ".json":
+        elif entry.is_file() and is_json(entry):
             images = images_of_json(entry) if images_of_json else image_paths_of(read_coco_file(entry, Report()))
         else:
             raise DatasetError(f"{entry}: expected a folder of images, a .txt list or COCO's .json, found neither")

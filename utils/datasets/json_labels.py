@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.annotations.coco_file import CocoFile, CocoImage, annotations_of, image_paths_of, read_coco_file
+from utils.annotations.json_file import is_json
 from utils.annotations.report import Report
 from utils.boxes import xyxy2xywhn
 from utils.datasets.images import img2label_paths
@@ -20,7 +21,6 @@ from utils.datasets.label_index import ImageRecord, IndexWriter, LabelIndex
 from utils.datasets.labels import LabelFile
 from utils.errors import DatasetError
 
-_SUFFIX = ".json"
 _COMPARED = ("id", "bbox", "area", "iscrowd")  # what pycocotools reads in an annotation
 
 
@@ -55,7 +55,7 @@ class JsonLabels:
         self._splits: dict[Path, _Split] = {}
         self._of_image: dict[str, tuple[_Split, CocoImage]] = {}
         for entry in map(Path, [source] if isinstance(source, (str, Path)) else source):
-            if entry.suffix.lower() == _SUFFIX and entry.is_file():
+            if is_json(entry) and entry.is_file():
                 self._splits[entry] = split = self._read(entry, names)
                 pairs = zip(split.paths, split.content.images, strict=True)
                 self._of_image |= {path: (split, image) for path, image in pairs}

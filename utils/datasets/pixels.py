@@ -11,24 +11,19 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
-_READERS = 8
-
+from utils.threads import in_threads
 
 _STEM = 50  # characters of a file's name, for people; in some alphabets a name may have no more than 80
 
 
 def for_each(task: Callable[[int], None], count: int, description: str, quiet: bool = False) -> None:
     """Call a task with each number below ``count``, on several threads, with a progress bar unless ``quiet``."""
-    with ThreadPool(_READERS) as pool:
-        done = pool.imap(task, range(count), chunksize=8)
-        for _ in tqdm(done, description, count, leave=False, disable=quiet or None):
-            pass
+    for _ in in_threads(task, range(count), description, quiet=quiet):
+        pass
 
 
 class DiskStore:

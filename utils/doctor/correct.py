@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from utils.annotations.json_file import is_json
 from utils.datasets.config import SPLITS
 from utils.datasets.images import img2label_paths
 from utils.datasets.labels import LabelLineError, format_label, parse_line, split_lines
@@ -84,7 +85,7 @@ def _require_outside(root: Path, found: Diagnosis) -> None:
 def _require_images(root: Path, found: Diagnosis) -> None:
     """Refuse a copy that could not be trained on, or whose labels are in no label files."""
     for entry in (entry for split in found.splits.values() for entry in split.entries):
-        if entry.lower().endswith(".json"):
+        if is_json(entry):
             raise DatasetError(
                 f"--fix {root}: {entry} holds the labels; python -m tools.convert coco makes label files"
             )

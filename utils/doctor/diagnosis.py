@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-from tqdm import tqdm
-
+from utils.annotations.json_file import is_json
 from utils.datasets.images import img2label_paths
 from utils.datasets.json_labels import JsonLabels
 from utils.datasets.label_index import ImageRecord
@@ -23,9 +21,7 @@ from utils.doctor.paths import Location, Split, find_splits, locate
 from utils.doctor.pictures import Picture, check_picture
 from utils.doctor.sizes import Sizes
 from utils.errors import DatasetError
-
-_JSON = ".json"
-_READERS = 8  # threads; most of the time goes into reading and decoding, which do not hold each other up
+from utils.threads import in_threads
 
 
 class Diagnosis:
@@ -97,18 +93,17 @@ def _go_through(found: Diagnosis, split: Split, pixels: bool, quiet: bool) -> No
     found.findings.add(Finding("annotation", note, split=split.name) for note in notes)
     label_files = annotations.label_files(split.files)
     look = partial(_look, nc=len(found.balance.names), split=split.name, pixels=pixels, annotations=annotations)
-    with ThreadPool(_READERS) as pool:
-        seen = pool.imap(look, zip(split.files, label_files, strict=True), chunksize=8)
-        bar = tqdm(seen, f"{split.name}: looking", len(split.files), leave=False, disable=quiet or None)
-        for file, label_file, one in zip(split.files, label_files, bar, strict=True):
-            _take_up(found, split, file, label_file, one)
+    pairs = list(zip(split.files, label_files, strict=True))
+    seen = in_threads(look, pairs, f"{split.name}: looking", quiet=quiet)
+    for (file, label_file), one in zip(pairs, seen, strict=True):
+        _take_up(found, split, file, label_file, one)
 
 
 def _look(files: tuple[str, str], nc: int, split: str, pixels: bool, annotations: JsonLabels) -> _Seen:
     """The part that threads do: all reading, nothing that they share."""
     file, label_file = files
     picture = check_picture(file, split, pixels)
-    if label_file.endswith(_JSON):
+    if is_json(label_file):
         record = annotations.relabelled_record(file, ImageRecord(picture.size_wh, LabelFile()))
         return _Seen(picture, check_annotations(file, record.label, split), True)
     is_there = os.path.exists(label_file)  # noqa: PTH110 - a Path raises in folders that are closed
@@ -119,7 +114,7 @@ def _take_up(found: Diagnosis, split: Split, file: str, label_file: str, seen: _
     """Count what a thread has seen."""
     label, size_wh = seen.check.label, seen.picture.size_wh
     found.findings.add((*seen.picture.findings, *seen.check.findings))
-    in_json = label_file.endswith(_JSON)
+    in_json = is_json(label_file)
     shared = None if in_json else found.pairs.add(split.name, file, label_file, seen.has_label)
     found.findings.add([shared] if shared else [])
     if size_wh is None:
