@@ -129,8 +129,8 @@ def _affine_bounds(boxes_xyxy: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Bounding boxes (N, 4) of mapped boxes: x and y add up independently, so the extremes of each do too."""
     # (N, 2 of the input, 2 of the output)
     one, other = boxes_xyxy[:, :2, None] * matrix[:2, :2].T, boxes_xyxy[:, 2:, None] * matrix[:2, :2].T
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    return np.concatenate([low[:, 0] + low[:, 1], high[:, 0] + high[:, 1]], axis=1) + matrix[[0, 1, 0, 1], 2]
+    low, high, shift = np.minimum(one, other), np.maximum(one, other), matrix[:2, 2]
+    return np.concatenate([low[:, 0] + low[:, 1] + shift, high[:, 0] + high[:, 1] + shift], axis=1)
 
 
 def _cut(points: np.ndarray, axis: int, limit: float, keep_below: bool) -> np.ndarray:
@@ -208,8 +208,9 @@ def warp_labels(
     """
     before = np.asarray(targets, dtype=np.float64).reshape(-1, 5)
     after = map_boxes(before[:, 1:], matrix, output_hw)
-    share_kept = np.full(len(before), _BOX_AREA_KEPT)
-    if len(polygons) == len(before):
+    share_kept: float | np.ndarray = _BOX_AREA_KEPT
+    if len(before) and len(polygons) == len(before):
+        share_kept = np.full(len(before), _BOX_AREA_KEPT)
         for row, polygon in enumerate(polygons):
             if len(polygon) >= 3:
                 after[row] = polygon_bounds(map_points(polygon, matrix), output_hw)
