@@ -257,10 +257,9 @@ class Warp:
         if not _is_affine(self.matrix):
             return whole
         rightmost, lowest = self.output_hw[1] - 1, self.output_hw[0] - 1
+        backwards = cv2.invertAffineTransform(self.matrix[:2]).tolist()  # plain numbers: quicker than tiny arrays
         seen = []  # columns, rows
-        for (per_x, per_y, origin), side in zip(
-            cv2.invertAffineTransform(self.matrix[:2]).tolist(), self.input_hw[::-1], strict=True
-        ):
+        for (per_x, per_y, origin), side in zip(backwards, self.input_hw[::-1], strict=True):
             across, down = per_x * rightmost, per_y * lowest
             low, high = origin + min(across, 0) + min(down, 0), origin + max(across, 0) + max(down, 0)
             if not math.isfinite(high - low):
