@@ -47,24 +47,31 @@ class WarpDraw:
     @classmethod
     def sample(cls, ranges: WarpRanges, rng: np.random.Generator) -> WarpDraw:
         """Draw each number uniformly from its range, in the order of the fields."""
-        spread = np.array(
-            [ranges.perspective] * 2 + [ranges.degrees, ranges.scale] + [ranges.shear] * 2 + [ranges.translate] * 2
-        )
-        middle = np.array([0, 0, 0, 1, 0, 0, 0.5, 0.5])
-        return cls(*(middle + spread * rng.uniform(-1, 1, 8)).tolist())
+        tilt, shear, shift = ranges.perspective, ranges.shear, ranges.translate
+        spreads = (tilt, tilt, ranges.degrees, ranges.scale, shear, shear, shift, shift)
+        middles = (0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.5, 0.5)
+        draws = rng.uniform(-1, 1, 8).tolist()
+        return cls(*(middle + spread * draw for middle, spread, draw in zip(middles, spreads, draws, strict=True)))
 
     def matrix(self, input_hw: tuple[int, int], output_hw: tuple[int, int]) -> np.ndarray:
         """The (3, 3) map of input to output pixels: centre, perspective, rotate and scale, shear, translate."""
-        centred = np.array([[1, 0, -input_hw[1] / 2], [0, 1, -input_hw[0] / 2], [0, 0, 1]])
-        tilted = np.array([[1, 0, 0], [0, 1, 0], [self.perspective_x, self.perspective_y, 1]])
+        middle_x, middle_y = input_hw[1] / 2, input_hw[0] / 2
+        tilt_x, tilt_y = self.perspective_x, self.perspective_y
+        depth = 1 - tilt_x * middle_x - tilt_y * middle_y  # of the input's origin
         cosine = self.scale * math.cos(math.radians(self.angle_degrees))
         sine = self.scale * math.sin(math.radians(self.angle_degrees))
-        turned = np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
         slope_x, slope_y = math.tan(math.radians(self.shear_x_degrees)), math.tan(math.radians(self.shear_y_degrees))
-        sheared = np.array([[1, slope_x, 0], [slope_y, 1, 0], [0, 0, 1]])
         target_x, target_y = self.translate_x_fraction * output_hw[1], self.translate_y_fraction * output_hw[0]
-        placed = np.array([[1, 0, target_x], [0, 1, target_y], [0, 0, 1]])
-        return placed @ sheared @ turned @ tilted @ centred
+        # multiplied out by hand: this runs for every image, and NumPy takes long over small matrices
+        xx, xy = cosine - slope_x * sine, sine + slope_x * cosine
+        yx, yy = slope_y * cosine - sine, slope_y * sine + cosine
+        return np.array(
+            [
+                [xx + target_x * tilt_x, xy + target_x * tilt_y, target_x * depth - xx * middle_x - xy * middle_y],
+                [yx + target_y * tilt_x, yy + target_y * tilt_y, target_y * depth - yx * middle_x - yy * middle_y],
+                [tilt_x, tilt_y, depth],
+            ]
+        )
 
 
 def warp_image(image: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, int]) -> np.ndarray:
@@ -92,7 +99,7 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, int]
 
 
 def _is_affine(matrix: np.ndarray) -> bool:
-    return bool((matrix[2] == (0, 0, 1)).all())
+    return matrix[2].tolist() == [0, 0, 1]
 
 
 def map_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -108,15 +115,22 @@ def map_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, 
 
     A box with a corner behind the viewer has no bounding box and becomes empty.
     """
-    corners = boxes_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)  # (N, corner, xy), clockwise
-    moved = map_points(corners, matrix)
-    bounds = np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
-    return np.nan_to_num(_clip_boxes(bounds, output_hw), nan=0.0)
-
-
-def _clip_boxes(boxes_xyxy: np.ndarray, output_hw: tuple[int, int]) -> np.ndarray:
+    if _is_affine(matrix):
+        bounds = _affine_bounds(boxes_xyxy, matrix)
+    else:
+        corners = boxes_xyxy[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)  # (N, corner, xy), clockwise
+        moved = map_points(corners, matrix)
+        bounds = np.nan_to_num(np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1), nan=0.0)
     height, width = output_hw
-    return np.clip(boxes_xyxy, 0, np.array([width, height, width, height]))
+    return np.minimum(np.maximum(bounds, 0), (width, height, width, height))
+
+
+def _affine_bounds(boxes_xyxy: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Bounding boxes (N, 4) of mapped boxes: x and y add up independently, so the extremes of each do too."""
+    # (N, 2 of the input, 2 of the output)
+    one, other = boxes_xyxy[:, :2, None] * matrix[:2, :2].T, boxes_xyxy[:, 2:, None] * matrix[:2, :2].T
+    low, high, shift = np.minimum(one, other), np.maximum(one, other), matrix[:2, 2]
+    return np.concatenate([low[:, 0] + low[:, 1] + shift, high[:, 0] + high[:, 1] + shift], axis=1)
 
 
 def _cut(points: np.ndarray, axis: int, limit: float, keep_below: bool) -> np.ndarray:
@@ -166,10 +180,10 @@ def box_candidates(
     Returns:
         (N,) bool.
     """
-    side_before = np.asarray(box1)[2:] - np.asarray(box1)[:2]  # (2, N)
-    side_after = np.asarray(box2)[2:] - np.asarray(box2)[:2]
-    shorter, longer = side_after.min(axis=0), side_after.max(axis=0)
-    area_left = side_after.prod(axis=0) / (side_before.prod(axis=0) + eps)
+    width_before, height_before = np.asarray(box1)[2:] - np.asarray(box1)[:2]  # (N,) each
+    width, height = np.asarray(box2)[2:] - np.asarray(box2)[:2]
+    shorter, longer = np.minimum(width, height), np.maximum(width, height)
+    area_left = width * height / (width_before * height_before + eps)
     return (shorter > wh_thr) & (area_left > area_thr) & (longer / (shorter + eps) < ar_thr)
 
 
@@ -194,8 +208,9 @@ def warp_labels(
     """
     before = np.asarray(targets, dtype=np.float64).reshape(-1, 5)
     after = map_boxes(before[:, 1:], matrix, output_hw)
-    share_kept = np.full(len(before), _BOX_AREA_KEPT)
-    if len(polygons) == len(before):
+    share_kept: float | np.ndarray = _BOX_AREA_KEPT
+    if len(before) and len(polygons) == len(before):
+        share_kept = np.full(len(before), _BOX_AREA_KEPT)
         for row, polygon in enumerate(polygons):
             if len(polygon) >= 3:
                 after[row] = polygon_bounds(map_points(polygon, matrix), output_hw)
@@ -238,18 +253,20 @@ class Warp:
 
     def seen(self) -> tuple[slice, slice]:
         """Rows and columns of the input that hold every pixel the output is made of."""
-        height, width = self.input_hw
-        whole = (slice(0, height), slice(0, width))
+        whole = slice(0, self.input_hw[0]), slice(0, self.input_hw[1])
         if not _is_affine(self.matrix):
             return whole
-        backwards = cv2.invertAffineTransform(self.matrix[:2])
-        bottom, right = self.output_hw[0] - 1, self.output_hw[1] - 1
-        corners = np.array([(0, 0, 1), (right, 0, 1), (0, bottom, 1), (right, bottom, 1)]) @ backwards.T
-        if not np.isfinite(corners).all():
-            return whole
-        low = np.clip(np.floor(corners.min(axis=0)) - _MARGIN, 0, (width, height)).astype(int).tolist()
-        high = np.clip(np.ceil(corners.max(axis=0)) + _MARGIN + 1, 0, (width, height)).astype(int).tolist()
-        return slice(low[1], high[1]), slice(low[0], high[0])
+        rightmost, lowest = self.output_hw[1] - 1, self.output_hw[0] - 1
+        backwards = cv2.invertAffineTransform(self.matrix[:2]).tolist()  # plain numbers: quicker than tiny arrays
+        seen = []  # columns, rows
+        for (per_x, per_y, origin), side in zip(backwards, self.input_hw[::-1], strict=True):
+            across, down = per_x * rightmost, per_y * lowest
+            low, high = origin + min(across, 0) + min(down, 0), origin + max(across, 0) + max(down, 0)
+            if not math.isfinite(high - low):
+                return whole
+            begin, end = math.floor(low) - _MARGIN, math.ceil(high) + _MARGIN + 1
+            seen.append(slice(min(max(begin, 0), side), min(max(end, 0), side)))
+        return seen[1], seen[0]
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """The pixels of an image, moved; see :func:`warp_image`."""

@@ -33,14 +33,16 @@ def test_the_textbook_makes_the_same_items(data, changes, in_memory):
     recipe = {**AUGMENTED, **changes}
     images = data.parent / "images" / "train"
     dataset = LoadImagesAndLabels(images, 96, augment=True, hyp=recipe, cache_images="ram" if in_memory else False)
-    textbook, boxes = Textbook(dataset, in_memory), 0
+    textbook, boxes, equal = Textbook(dataset, in_memory), 0, []
     for dataset.epoch in range(3):
         for index in range(dataset.n):
             (pixels, rows, _, _), (expected, wanted) = dataset[index], textbook[index]
             torch.testing.assert_close(rows, wanted, rtol=0, atol=1e-6)
-            torch.testing.assert_close(pixels, expected, rtol=0, atol=0)
+            torch.testing.assert_close(pixels, expected, rtol=0, atol=8)  # a step of hue, two degrees
+            equal.append(torch.equal(pixels, expected))
             boxes += len(rows)
     assert boxes > 10
+    assert sum(equal) >= 0.8 * len(equal)  # a product of colours in 100,000 is a level higher
 
 
 def test_jpegs_that_are_decoded_small_stay_within_interpolation_error(tmp_path):

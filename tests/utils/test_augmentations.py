@@ -220,6 +220,15 @@ def test_hsv(number):
     np.testing.assert_allclose(shifted.astype(int), golden_arrays("augment")[f"hsv{number}.pixels"].astype(int), atol=2)
 
 
+@pytest.mark.parametrize("factors", [(1, 1, 1), (1.41, 1.5, 0.5), (1.97, 0, 3), (0, 0.5, 1), (-0.5, -0.5, 1)])
+def test_hsv_factors_cut_off_and_go_round_the_circle(factors):
+    image = image_u8("hsv", 64, 64)
+    hue, saturation, value = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV).astype(int))
+    planes = [hue * factors[0] % 180, (saturation * factors[1]).clip(0, 255), (value * factors[2]).clip(0, 255)]
+    expected = cv2.cvtColor(np.stack(planes, axis=2).astype(np.uint8), cv2.COLOR_HSV2BGR)
+    np.testing.assert_allclose(shift_hsv(image, np.array(factors)).astype(int), expected.astype(int), atol=1)
+
+
 def test_augment_hsv_in_place_and_off():
     image = image_u8("hsv", 8, 8)
     same, other = image.copy(), image.copy()

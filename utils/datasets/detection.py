@@ -369,10 +369,10 @@ class LoadImagesAndLabels(Dataset):
 
     def _one_mosaic(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Four images on a canvas, copied and pasted, warped and cut back to one image's size; four channels."""
-        members = rng.permutation(np.append(rng.integers(self.n, size=3), index))
+        members = rng.permutation([*rng.integers(self.n, size=3).tolist(), index]).tolist()
         half = self.img_size // 2
         centre_xy = tuple(rng.integers(half, 2 * self.img_size - half + 1, size=2).tolist())
-        tiles = [self.load_tile(int(member)) for member in members]
+        tiles = [self.load_tile(member) for member in members]
         mosaic = Mosaic.around(centre_xy, tiles, self.img_size)
         targets, outlines = mosaic.labels()
         canvas = None
@@ -402,10 +402,9 @@ class LoadImagesAndLabels(Dataset):
 
 def _to_tensor(image: np.ndarray) -> torch.Tensor:
     """BGR (H, W, 3), or (H, W, 4) with one channel that nobody reads, to RGB (3, H, W)."""
-    height, width, channels = image.shape
-    planes = np.empty((channels, height, width), np.uint8)
-    cv2.split(image, [planes[2], planes[1], planes[0], *planes[3:]])  # into their places, without a copy
-    return torch.from_numpy(planes[:3])
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.mixChannels([image], list(planes), [2, 0, 1, 1, 0, 2])  # into their places, without a copy
+    return torch.from_numpy(planes)
 
 
 def _to_rows(targets: np.ndarray, shape_hw: tuple[int, int]) -> torch.Tensor:

@@ -39,9 +39,7 @@ class Tile:
         height, width = self.image.shape[:2]
         scale = np.array([width * ratio_wh[0], height * ratio_wh[1]], np.float32)
         offset = np.array(offset_xy, np.float32)
-        centres, halves = self.labels[:, 1:3] * scale + offset, self.labels[:, 3:5] * (scale / 2)
-        corners = np.concatenate([self.labels[:, :1], centres - halves, centres + halves], axis=1)
-        return corners, [polygon * scale + offset for polygon in self.polygons]
+        return _corners(self.labels, scale, offset), [polygon * scale + offset for polygon in self.polygons]
 
 
 @dataclass(frozen=True)
@@ -100,15 +98,28 @@ class Mosaic:
             (N, 5) float32 class and corners in pixels of the canvas; and one polygon for each, (0, 2) for plain boxes,
             none at all when no tile has any. Polygons are not cut: the warp does that.
         """
-        placed = [tile.placed((1.0, 1.0), offset) for tile, offset in zip(self.tiles, self.offsets_xy, strict=True)]
-        labels = np.concatenate([corners for corners, _ in placed])
+        counts = [len(tile.labels) for tile in self.tiles]
+        places = [(*tile.image.shape[1::-1], *offset) for tile, offset in zip(self.tiles, self.offsets_xy, strict=True)]
+        place = np.array(places, np.float32).repeat(counts, axis=0)  # (N, 4) each label's tile: width, height, x, y
+        scale, offset = place[:, :2], place[:, 2:]
+        labels = _corners(np.concatenate([tile.labels for tile in self.tiles]), scale, offset)
         labels[:, 1:] = labels[:, 1:].clip(0, self.side)
         visible = (labels[:, 3] > labels[:, 1]) & (labels[:, 4] > labels[:, 2])
-        if not any(outlines for _, outlines in placed):
+        if not any(tile.polygons for tile in self.tiles):
             return labels[visible], []
         plain = np.zeros((0, 2), np.float32)
-        polygons = [polygon for corners, outlines in placed for polygon in outlines or [plain] * len(corners)]
-        return labels[visible], [polygon for polygon, keep in zip(polygons, visible, strict=True) if keep]
+        outlines = [
+            outline
+            for tile, count in zip(self.tiles, counts, strict=True)
+            for outline in tile.polygons or [plain] * count
+        ]
+        return labels[visible], [outlines[row] * scale[row] + offset[row] for row in np.flatnonzero(visible).tolist()]
+
+
+def _corners(labels: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """(N, 5) class and corners in pixels of normalised labels; scale and offset are (2,), or (N, 2) for each label."""
+    centres, halves = labels[:, 1:3] * scale + offset, labels[:, 3:5] * (scale / 2)
+    return np.concatenate([labels[:, :1], centres - halves, centres + halves], axis=1)
 
 
 def _overlap(start: int, length: int, window: slice) -> slice:
