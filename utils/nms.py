@@ -13,7 +13,7 @@ from utils.errors import OptionError
 
 MAX_CANDIDATES = 30_000  # by score; what the reference lets into suppression
 LONGEST_START = 10  # times the boxes wanted: the most candidates that are compared at once because an image needed them
-WORTH_A_CALL = 256  # boxes of a class from which on suppressing them by themselves pays, on a CPU
+WORTH_A_CALL = 128  # boxes of a class from which on suppressing them by themselves pays, on a CPU
 CLASS_SHIFT = 7680  # pixels; larger than any image, so boxes of different classes never meet
 
 
@@ -60,7 +60,7 @@ def non_max_suppression(
     multi_label = multi_label and class_count > 1
 
     results = []
-    enough = max_det  # candidates that may do
+    enough = max_det  # candidates that may do; the most that an image needed so far
     for index, rows in enumerate(prediction.detach()):
         rows = rows[rows[:, 4] > conf_thres].float()  # half precision cannot hold the class shift
         if len(labels) and len(labels[index]):
@@ -72,7 +72,7 @@ def non_max_suppression(
         group = torch.zeros_like(kind) if agnostic else kind
         keep = _suppress(boxes, score, group, iou_thres, max_det=max_det, first=enough)
         if len(keep) == max_det > 0:  # images of a batch are alike: the next needs about as many
-            enough = min(int(keep[-1]) + 1, LONGEST_START * max_det)
+            enough = min(max(enough, int(keep[-1]) + 1), LONGEST_START * max_det)
         found = [boxes[keep], score[keep, None], kind[keep, None].float(), candidates[keep, 5 + class_count :]]
         results.append(torch.cat(found, 1))
     return results
