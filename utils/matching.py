@@ -143,7 +143,7 @@ def _first_come(overlap: np.ndarray, thresholds: np.ndarray, aside: np.ndarray) 
     Returns:
         (2, n, R) bool: which detections have a label that counts, and one that does not.
     """
-    touched = overlap >= thresholds.min()
+    touched = overlap >= thresholds.min(initial=np.inf)
     most = touched.sum(1).max(initial=1)
     near = np.argsort(~touched, axis=1, kind="stable")[:, :most]  # (n, J) labels that can matter, in their order
     share = np.take_along_axis(overlap, near, 1)[:, None]  # (n, 1, J)
