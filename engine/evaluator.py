@@ -233,8 +233,9 @@ class _Run:
         with suppress:
             detections = self._suppress(predictions.float(), in_px, len(images))
         frame = images.shape[-2:]
-        native = [_to_original(found, frame, shape) for found, shape in zip(detections, shapes, strict=True)]
-        labels = [self._labels_of(in_px, number, frame, shape) for number, shape in enumerate(shapes)]
+        native = [_to_original(found, 0, frame, shape) for found, shape in zip(detections, shapes, strict=True)]
+        wanted = self._labels(in_px)
+        labels = [_to_original(wanted[in_px[:, 0] == number], 1, frame, shape) for number, shape in enumerate(shapes)]
         originals = [shape[0] for shape in shapes]
         return EvaluatedBatch(index, images, in_px, paths, originals, detections, native), labels
 
@@ -258,14 +259,10 @@ class _Run:
         )
         return [_as_one_class(found) for found in detections] if self.single_cls else detections
 
-    def _labels_of(self, in_px: torch.Tensor, number: int, frame: torch.Size, shape: Any) -> torch.Tensor:
-        """(M, 5) labels of one image: class x1 y1 x2 y2 in original px."""
-        original_hw, ratio_pad = shape
-        rows = in_px[in_px[:, 0] == number]
-        corners = xywh2xyxy(rows[:, 2:6])
-        scale_boxes(frame, corners, original_hw, ratio_pad)
-        classes = torch.zeros_like(rows[:, 1:2]) if self.single_cls else rows[:, 1:2]
-        return torch.cat((classes, corners), 1)
+    def _labels(self, in_px: torch.Tensor) -> torch.Tensor:
+        """(n, 5) labels of a batch: class x1 y1 x2 y2 in px of the batch."""
+        classes = torch.zeros_like(in_px[:, 1:2]) if self.single_cls else in_px[:, 1:2]
+        return torch.cat((classes, xywh2xyxy(in_px[:, 2:6])), 1)
 
     def seconds(self) -> tuple[float, float, float]:
         """Time of the three stages."""
@@ -285,9 +282,9 @@ def _targets_in_px(targets: torch.Tensor, frame: torch.Size) -> torch.Tensor:
     return targets * targets.new_tensor([1, 1, width, height, width, height])
 
 
-def _to_original(detections: torch.Tensor, frame: torch.Size, shape: Any) -> torch.Tensor:
-    """(n, 6) detections mapped from the batch's frame into the original image."""
+def _to_original(rows: torch.Tensor, first: int, frame: torch.Size, shape: Any) -> torch.Tensor:
+    """(n, ...) rows with the corners that begin at column ``first`` mapped from the batch into the original image."""
     original_hw, ratio_pad = shape
-    mapped = detections.clone()
-    scale_boxes(frame, mapped[:, :4], original_hw, ratio_pad)
+    mapped = rows.clone()
+    scale_boxes(frame, mapped[:, first : first + 4], original_hw, ratio_pad)
     return mapped

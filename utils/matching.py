@@ -103,14 +103,14 @@ def match_views(
         (N, V, T) bool, which detections have a label that counts; (N, V, T) bool, which have one that does not.
     """
     thresholds = _exact(iouv)
-    taken = np.zeros((2, len(detections), len(ignored) * len(thresholds)), bool)  # first those that count
+    matched = np.zeros((2, len(detections), len(ignored) * len(thresholds)), bool)  # first those that count
     if len(detections) and len(labels):
         overlap = _overlap_in_class(detections, labels)[:, ::-1]  # the later of two equals comes first
         order = np.argsort(-detections[:, 4], kind="stable")
         order = order[overlap.max(1)[order] >= thresholds.min()]  # most detections touch no label of their class
         aside = np.repeat(ignored[:, ::-1], len(thresholds), axis=0)  # (V*T, M)
-        _claim_in_turn(overlap, order, np.tile(thresholds, len(ignored)), aside, taken)
-    right, excused = taken.reshape(2, len(detections), len(ignored), len(thresholds))
+        matched[:, order] = _first_come(overlap[order], np.tile(thresholds, len(ignored)), aside)
+    right, excused = matched.reshape(2, len(detections), len(ignored), len(thresholds))
     return right, excused
 
 
@@ -124,29 +124,44 @@ def _exact(iouv: torch.Tensor | np.ndarray) -> np.ndarray:
 def _overlap_in_class(detections: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(N, M) IoU in float64; 0 between classes."""
     overlap = box_iou(detections[:, :4].astype(np.float64), labels[:, 1:5].astype(np.float64), eps=0)
-    return np.where(detections[:, None, 5] == labels[None, :, 0], np.nan_to_num(overlap), 0.0)
+    same_class = detections[:, None, 5] == labels[None, :, 0]
+    return np.where(same_class & ~np.isnan(overlap), overlap, 0.0)  # two empty boxes do not overlap
 
 
-def _claim_in_turn(
-    overlap: np.ndarray, order: np.ndarray, thresholds: np.ndarray, aside: np.ndarray, taken: np.ndarray
-) -> None:
-    """Let detections take their best free label, one after the other, in all rows (views by thresholds) at once.
+def _first_come(overlap: np.ndarray, thresholds: np.ndarray, aside: np.ndarray) -> np.ndarray:
+    """Give each detection the best label that no earlier one takes, in all rows (views by thresholds) at once.
+
+    Not one detection after the other, but all in rounds (Gale and Shapley's deferred acceptance, 1962): each claims its
+    best label, the first claimant holds it, the others look further. As all labels prefer the earlier detection, what
+    stands when nobody has to look further is what choosing in turn leads to.
 
     Args:
-        overlap: (N, M) IoU.
-        order: (n,) detections that take part, the first to choose first.
+        overlap: (n, M) IoU, the detection to choose first on top.
         thresholds: (R,) least IoU of each row.
         aside: (R, M) labels that a row does not count.
-        taken: (2, N, R), filled: which detections took a label that counts, and one that does not.
+
+    Returns:
+        (2, n, R) bool: which detections have a label that counts, and one that does not.
     """
-    free = np.ones(aside.shape, bool)
-    rows = np.arange(len(aside))
-    for detection in order:
-        near = free & (overlap[detection] >= thresholds[:, None])  # (R, M)
-        # One less is exact for overlaps from 0.5 and puts every label aside behind all that count.
-        offers = np.where(near, overlap[detection] - aside, _NO_OFFER)
-        choice = offers.argmax(1)
-        hit = near[rows, choice]
-        free[rows[hit], choice[hit]] = False
-        apart = aside[rows, choice]
-        taken[0, detection], taken[1, detection] = hit & ~apart, hit & apart
+    touched = overlap >= thresholds.min(initial=np.inf)
+    most = touched.sum(1).max(initial=1)
+    near = np.argsort(~touched, axis=1, kind="stable")[:, :most]  # (n, J) labels that can matter, in their order
+    share = np.take_along_axis(overlap, near, 1)[:, None]  # (n, 1, J)
+    # One less is exact for overlaps from 0.5 and puts every label aside behind all that count.
+    offers = np.where(share >= thresholds[:, None], share - aside[:, near].swapaxes(0, 1), _NO_OFFER)  # (n, R, J)
+    turns, rows = np.arange(len(overlap))[:, None], np.arange(len(thresholds))
+    label = np.zeros((len(overlap), len(thresholds)), int)  # which one each detection claims
+    claims = np.zeros(label.shape, bool)
+    seeks = ~claims
+    while seeks.any():
+        seeker, row = np.nonzero(seeks)
+        choice = offers[seeker, row].argmax(1)
+        label[seeker, row] = near[seeker, choice]
+        claims[seeker, row] = offers[seeker, row, choice] > _NO_OFFER
+        offers[seeker, row, choice] = _NO_OFFER  # nobody claims a label twice
+        claimant, row = (place[::-1] for place in np.nonzero(claims))
+        holder = np.full(aside.T.shape, -1)
+        holder[label[claimant, row], row] = claimant  # of those who claim a label the first is written last
+        seeks = claims & (holder[label, rows] != turns)
+    apart = aside[rows, label]
+    return np.stack([claims & ~apart, claims & apart])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torchvision.ops import nms
 
@@ -11,6 +12,8 @@ from utils.boxes import xywh2xyxy
 from utils.errors import OptionError
 
 MAX_CANDIDATES = 30_000  # by score; what the reference lets into suppression
+LONGEST_START = 10  # times the boxes wanted: the most candidates that are compared at once because an image needed them
+WORTH_A_CALL = 128  # boxes of a class from which on suppressing them by themselves pays, on a CPU
 CLASS_SHIFT = 7680  # pixels; larger than any image, so boxes of different classes never meet
 
 
@@ -57,6 +60,7 @@ def non_max_suppression(
     multi_label = multi_label and class_count > 1
 
     results = []
+    enough = max_det  # candidates that may do; the most that an image needed so far
     for index, rows in enumerate(prediction.detach()):
         rows = rows[rows[:, 4] > conf_thres].float()  # half precision cannot hold the class shift
         if len(labels) and len(labels[index]):
@@ -65,7 +69,10 @@ def non_max_suppression(
         source, kind, score = _candidates(scores, conf_thres, classes, multi_label)
         candidates = rows[source]
         boxes = xywh2xyxy(candidates[:, :4])
-        keep = _suppress(boxes if agnostic else boxes + kind[:, None] * CLASS_SHIFT, score, iou_thres, max_det)
+        group = torch.zeros_like(kind) if agnostic else kind
+        keep = _suppress(boxes, score, group, iou_thres, max_det=max_det, first=enough)
+        if len(keep) == max_det > 0:  # images of a batch are alike: the next needs about as many
+            enough = min(max(enough, int(keep[-1]) + 1), LONGEST_START * max_det)
         found = [boxes[keep], score[keep, None], kind[keep, None].float(), candidates[keep, 5 + class_count :]]
         results.append(torch.cat(found, 1))
     return results
@@ -103,10 +110,14 @@ def _candidates(
 
 
 def _by_score(score: torch.Tensor) -> torch.Tensor:
-    """Order by falling score, cut to what is let into suppression."""
+    """Order by falling score, of equals the first first, cut to what is let into suppression."""
     if len(score) > MAX_CANDIDATES:
         return score.topk(MAX_CANDIDATES).indices
-    return score.argsort(descending=True, stable=True)
+    if score.device.type != "cpu":
+        return score.argsort(descending=True, stable=True)
+    # The bits of positive numbers rise as they do. Whole numbers, the place below the bits, need no stable sort.
+    bits = score.numpy().view(np.int32).astype(np.int64)
+    return torch.from_numpy(np.sort(np.arange(len(bits)) - (bits << 32)) & 0xFFFFFFFF)
 
 
 def _one_hot(classes: Sequence[int], count: int, like: torch.Tensor) -> torch.Tensor:
@@ -116,17 +127,35 @@ def _one_hot(classes: Sequence[int], count: int, like: torch.Tensor) -> torch.Te
     return wanted
 
 
-def _suppress(boxes: torch.Tensor, scores: torch.Tensor, iou_thres: float, max_det: int) -> torch.Tensor:
-    """Indices of the first ``max_det`` survivors; boxes come by falling score.
+def _suppress(
+    boxes: torch.Tensor, scores: torch.Tensor, group: torch.Tensor, iou_thres: float, *, max_det: int, first: int
+) -> torch.Tensor:
+    """Indices of the first ``max_det`` survivors; boxes come by falling score and meet those of their group only.
 
     Whether a box survives depends on better survivors alone. So those among the best few are final: the many candidates
-    of a low threshold need not all be compared once there are enough, and those that follow meet survivors only.
+    of a low threshold need not all be compared once there are enough, and those that follow meet survivors only. The
+    ``first`` so many are compared at once, then blocks that grow from ``max_det``.
     """
-    size, tried = max_det, 0
-    keep = torch.arange(0, device=boxes.device)
+    apart = boxes + group[:, None] * CLASS_SHIFT
+    keep = _survivors(apart[:first], scores[:first], group[:first], iou_thres)
+    tried, size = first, max_det
     while tried < len(boxes) and len(keep) < max_det:
         following = torch.arange(tried, min(tried + size, len(boxes)), device=boxes.device)
         rivals = torch.cat([keep, following])
-        keep = rivals[nms(boxes[rivals], scores[rivals], iou_thres)]
+        keep = rivals[_survivors(apart[rivals], scores[rivals], group[rivals], iou_thres)]
         tried, size = tried + size, 2 * size
     return keep[:max_det]
+
+
+def _survivors(boxes: torch.Tensor, scores: torch.Tensor, group: torch.Tensor, iou_thres: float) -> torch.Tensor:
+    """Indices, rising, of the boxes that no better one suppresses; boxes come by falling score, groups lie apart.
+
+    The work grows with the square of the boxes. On a CPU, large groups are suppressed one by one.
+    """
+    if boxes.device.type != "cpu" or len(boxes) < 2 * WORTH_A_CALL:
+        return nms(boxes, scores, iou_thres)
+    sizes = group.bincount()
+    if len(boxes) < len(sizes) * WORTH_A_CALL:
+        return nms(boxes, scores, iou_thres)
+    members = group.argsort(stable=True).split(sizes.tolist())
+    return torch.cat([own[nms(boxes[own], scores[own], iou_thres)] for own in members]).sort().values

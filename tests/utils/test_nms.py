@@ -89,16 +89,37 @@ def test_thresholds_outside_their_range_are_refused(wrong):
         non_max_suppression(torch.zeros(1, 1, 6), **wrong)
 
 
-def test_suppressing_in_blocks_gives_what_suppressing_all_at_once_gives():
-    prediction = torch.from_numpy(clustered_prediction("blocks", 3000, 3, clusters=900))
-    (found,) = non_max_suppression(prediction, conf_thres=0.001, iou_thres=0.6, multi_label=True, max_det=50)
-    scores = prediction[0, :, 5:] * prediction[0, :, 4:5]
-    source, kind = (scores > 0.001).nonzero(as_tuple=True)
-    centre, half = prediction[0, source, :2], prediction[0, source, 2:4] / 2
-    boxes = torch.cat([centre - half, centre + half], 1)
-    keep = nms(boxes + kind[:, None] * 7680.0, scores[source, kind], 0.6)[:50]
-    torch.testing.assert_close(found[:, :4], boxes[keep])
-    torch.testing.assert_close(found[:, 4], scores[source, kind][keep])
+def all_at_once(rows, conf_thres, iou_thres, multi_label, agnostic, max_det):
+    """What is found on an image, written plainly: every candidate is compared with every other."""
+    rows = rows[rows[:, 4] > conf_thres]
+    scores = rows[:, 5:] * rows[:, 4:5]
+    counts = scores > conf_thres
+    if not multi_label:
+        counts &= torch.arange(scores.shape[1]) == scores.argmax(1, keepdim=True)
+    source, kind = counts.nonzero(as_tuple=True)
+    centre, half = rows[source, :2], rows[source, 2:4] / 2
+    boxes, score = torch.cat([centre - half, centre + half], 1), scores[source, kind]
+    keep = nms(boxes + (0 if agnostic else kind[:, None] * 7680.0), score, iou_thres)[:max_det]
+    return torch.cat([boxes, score[:, None], kind[:, None].float()], 1)[keep]
+
+
+@pytest.mark.parametrize("max_det", [0, 1, 50, 300, 9000])
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize(
+    ("classes", "rows", "multi_label"), [(1, 900, False), (3, 900, False), (3, 700, True), (80, 20, True)]
+)
+@pytest.mark.parametrize("ties", [False, True])
+def test_sparing_comparisons_changes_nothing(ties, classes, rows, multi_label, agnostic, max_det):
+    prediction = torch.from_numpy(clustered_prediction("spare", rows, classes, clusters=90, batch=4))
+    if ties:
+        prediction[..., 4:] = (prediction[..., 4:] * 8).round() / 8
+    prediction[1, :, 4] = 0  # nothing on it
+    prediction[2, 9:, 4] = 0  # unlike the image before
+    settings = {"conf_thres": 0.001, "iou_thres": 0.6, "agnostic": agnostic, "max_det": max_det}
+    found = non_max_suppression(prediction, **settings, multi_label=multi_label)
+    for image, predicted in zip(found, prediction, strict=True):
+        expected = all_at_once(predicted, **settings, multi_label=multi_label)
+        torch.testing.assert_close(image, expected, rtol=0, atol=0)
 
 
 def test_only_the_best_candidates_are_let_in(monkeypatch):

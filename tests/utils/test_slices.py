@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from coco_oracle import cocoeval, crowded_images, figures, records_of
 
+from utils.boxes import box_iou
 from utils.matching import match_views
 from utils.slices import OCCLUDED_ABOVE, SIZES, covered_share, measure_slices
 
@@ -106,3 +107,40 @@ def test_a_label_that_does_not_count_is_taken_last():
     right, excused = match_views(found, labels, np.array([[True, False]]), np.array([0.5]))
     assert right[:, 0, 0].tolist() == [True, False, False]  # takes the worse one, which counts
     assert excused[:, 0, 0].tolist() == [False, True, False]
+
+
+def in_turn(found, labels, ignored, threshold):
+    """COCO's rule written plainly, for one view at one threshold: per detection 1 right, -1 excused, 0 wrong."""
+    overlap = box_iou(found[:, :4].astype(float), labels[:, 1:].astype(float), eps=0)
+    free, verdict = set(range(len(labels))), np.zeros(len(found), int)
+    for detection in np.argsort(-found[:, 4], kind="stable"):
+        fits = [
+            (not ignored[label], overlap[detection, label], label)
+            for label in free
+            if labels[label, 0] == found[detection, 5] and overlap[detection, label] >= threshold
+        ]
+        if fits:
+            counts, _, label = max(fits)
+            free.remove(label)
+            verdict[detection] = 1 if counts else -1
+    return verdict
+
+
+@pytest.mark.parametrize("spread", [0.0, 2.0, 40.0])  # from labels in one heap to labels that hardly meet
+@pytest.mark.parametrize("ties", [False, True])
+def test_choosing_in_rounds_is_choosing_in_turn(spread, ties):
+    draw = np.random.default_rng(5)
+    corner = draw.normal(0, spread + 1, (12, 2))
+    box = np.concatenate([corner, corner + 30], 1)
+    labels = np.concatenate([draw.integers(0, 2, (12, 1)), box], 1)
+    chosen = draw.integers(0, 12, 80)
+    near = box[chosen] + draw.normal(0, 2, (80, 4))
+    found = np.concatenate([near, draw.random((80, 1)), labels[chosen, :1]], 1)
+    if ties:
+        labels, found = labels.round(), found.round()
+    ignored = draw.random((3, 12)) < 0.5
+    thresholds = np.array([0.5, 0.7, 0.9])
+    right, excused = match_views(found, labels, ignored, thresholds)
+    for view, threshold in np.ndindex(3, 3):
+        verdict = in_turn(found, labels, ignored[view], thresholds[threshold])
+        np.testing.assert_array_equal(right[:, view, threshold].astype(int) - excused[:, view, threshold], verdict)
