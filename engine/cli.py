@@ -15,8 +15,9 @@ from utils.errors import ProjectError
 from utils.log import setup_logging
 
 EXIT_USER_ERROR = 2
-_SPINS = "30000"  # turns of a waiting loop: some tens of microseconds
 EXIT_INTERRUPTED = 130  # 128 and the number of the signal, as shells show it for Ctrl-C
+# Turns of a waiting loop of GNU's OpenMP, some tens of microseconds; milliseconds of waiting in LLVM's and Intel's
+_WAITING = {"GOMP_SPINCOUNT": "30000", "KMP_BLOCKTIME": "0"}
 _NO_PLACE_TO_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -77,7 +78,8 @@ def wait_quietly() -> None:
     GNU's OpenMP, which torch on Linux comes with, lets them spin for milliseconds. That takes the processor from
     processes that load images, and where processors are shared it makes an epoch several times slower. Letting them
     sleep at once makes each of a network's many short operations wait for threads to wake: a quarter slower on a
-    machine with nothing else to do. docs/benchmarks.md has the figures. A setting that is there already stays.
+    machine with nothing else to do. docs/benchmarks.md has the figures. LLVM's and Intel's OpenMP, which know whole
+    milliseconds only, let them sleep at once. A setting that is there already stays.
     """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
+    if not {"OMP_WAIT_POLICY", *_WAITING} & os.environ.keys():
+        os.environ.update(_WAITING)

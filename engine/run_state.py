@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from engine.precision import Precision
 from engine.run_files import timestamp
@@ -89,7 +90,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.ema.ema.load_state_dict(checkpoint.ema)
         for network in (trainer.model, trainer.ema.ema):
             network.model[-1].forget_grids()  # which hold the anchors that were there before
-        trainer.optimizer.load_state_dict(checkpoint.optimizer)
+        trainer.optimizer.load_state_dict(_stepping_as(trainer.optimizer, checkpoint.optimizer))
         if extra["scaler"] and trainer.scaler.is_enabled():
             trainer.scaler.load_state_dict(extra["scaler"])
         trainer.ema.updates = int(checkpoint.updates)
@@ -103,6 +104,15 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
             f"the checkpoint of {trainer.folder.root}: does not fit the run it lies in ({first_line(error)}); are "
             "opt.yaml and the data those that it was trained with?"
         ) from error
+
+
+def _stepping_as(optimizer: Optimizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    """An optimizer's state for another one, which goes on taking fused steps or not: not every device can."""
+    groups = [
+        {**group, "fused": own["fused"]} if "fused" in own else group
+        for group, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
 
 
 def _restore_progress(trainer: Trainer, checkpoint: Checkpoint) -> None:

@@ -211,10 +211,10 @@ def test_a_note_about_what_was_being_done_is_on_the_line(capsys):
 @pytest.mark.parametrize(
     ("set_before", "quietly", "spins"),
     [({}, True, "30000"), ({}, False, None), ({"GOMP_SPINCOUNT": "7"}, True, "7"),
-     ({"OMP_WAIT_POLICY": "ACTIVE"}, True, None)],
+     ({"OMP_WAIT_POLICY": "ACTIVE"}, True, None), ({"KMP_BLOCKTIME": "1"}, True, None)],
 )  # fmt: skip
 def test_how_long_waiting_threads_spin_is_set_unless_somebody_else_has(set_before, quietly, spins, monkeypatch):
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_WAIT_POLICY"):
         monkeypatch.setenv(name, "")  # for it to be gone again afterwards
         monkeypatch.delenv(name)
     for name, value in set_before.items():

@@ -113,7 +113,7 @@ def map_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 def map_boxes(boxes_xyxy: np.ndarray, matrix: np.ndarray, output_hw: tuple[int, int]) -> np.ndarray:
     """Bounding boxes, clipped to the output, of (N, 4) mapped corner boxes.
 
-    A box with a corner behind the viewer has no bounding box and becomes empty.
+    A box with a corner behind the viewer has no bounding box and becomes empty. All numbers are finite.
     """
     if _is_affine(matrix):
         bounds = _affine_bounds(boxes_xyxy, matrix)

@@ -14,7 +14,7 @@ from utils.errors import OptionError
 MAX_CANDIDATES = 30_000  # by score; what the reference lets into suppression
 LONGEST_START = 10  # times the boxes wanted: the most candidates that are compared at once because an image needed them
 WORTH_A_CALL = 128  # boxes of a class from which on suppressing them by themselves pays, on a CPU
-CLASS_SHIFT = 7680  # pixels; larger than any image, so boxes of different classes never meet
+CLASS_SHIFT = 7680  # pixels; larger than images are, so boxes of different classes do not meet; the reference's figure
 
 
 def non_max_suppression(
@@ -71,7 +71,9 @@ def non_max_suppression(
         boxes = xywh2xyxy(candidates[:, :4])
         group = torch.zeros_like(kind) if agnostic else kind
         keep = _suppress(boxes, score, group, iou_thres, max_det=max_det, first=enough)
-        if len(keep) == max_det > 0:  # images of a batch are alike: the next needs about as many
+        if (
+            len(keep) == max_det > 0 and keep.device.type == "cpu"
+        ):  # nothing to wait for; images of a batch are alike: the next needs about as many
             enough = min(max(enough, int(keep[-1]) + 1), LONGEST_START * max_det)
         found = [boxes[keep], score[keep, None], kind[keep, None].float(), candidates[keep, 5 + class_count :]]
         results.append(torch.cat(found, 1))

@@ -37,8 +37,9 @@ class BenchmarkOptions(Options):
         return replace(self, **{field.name: _from_here(getattr(self, field.name)) for field in fields(self)})
 
     def command(self) -> str:
-        """The command line that has these options; a page that has the result need not be named on it."""
-        shown = replace(BenchmarkOptions.settled(self), docs=_PAGE if self.docs else "")
+        """The command line that has these options, without a page that is not this project's own."""
+        own = Path(self.docs).parts[-2:] == Path(_PAGE).parts
+        shown = replace(BenchmarkOptions.settled(self), docs=_PAGE if own else "")
         return shown.command_line("python", "benchmark.py", self.benchmark())
 
     def _require_threads(self) -> None:

@@ -264,6 +264,9 @@ def test_the_command_shown_has_no_places_of_this_machine(tmp_path, monkeypatch):
         weights=weights, project=str(tmp_path / "runs/benchmark"), docs=str(tmp_path / "p.md")
     )
     assert given.settled().weights == ["a.pt", "b.pt", "/elsewhere/c.pt"]
-    assert given.command() == "python benchmark.py formats --weights a.pt b.pt /elsewhere/c.pt --docs"
+    shown = "python benchmark.py formats --weights a.pt b.pt /elsewhere/c.pt"
+    assert given.command() == shown  # which leaves this project's page alone
+    given.docs = str(tmp_path / "docs" / "benchmarks.md")
+    assert given.command() == f"{shown} --docs"
     again = FormatsBenchmarkOptions.parse(shlex.split(given.command())[3:])
     assert (again.docs, again.project) == ("docs/benchmarks.md", "runs/benchmark")

@@ -102,6 +102,20 @@ def test_two_and_two_epochs_are_four(settings, name):
     same_runs(straight, folder)
 
 
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_steps_are_fused_where_this_device_can_whatever_wrote_the_checkpoint(settings, optimizer):
+    settings = {**settings, "epochs": 2, "optimizer": optimizer}
+    straight = Path(train.run(**{**settings, "name": f"{optimizer}-fused"}).save_dir)
+    folder = interrupted({**settings, "name": f"{optimizer}-unfused"}, epoch=0)
+    checkpoint = read_checkpoint(folder / "weights" / "last.pt")
+    for group in checkpoint.optimizer["param_groups"]:
+        assert group["fused"] is True
+        group["fused"] = None  # as files from before, and from other devices, have it
+    write_checkpoint(folder / "weights" / "last.pt", checkpoint)
+    train.run(resume=str(folder))
+    same_runs(straight, folder)
+
+
 def test_killed_at_twenty_random_moments(settings):
     """Each kill loses no more than the running epoch, and all that is left at the end is the straight run's."""
     settings = {**settings, "epochs": 36, "save_period": 5}

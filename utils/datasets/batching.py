@@ -155,7 +155,7 @@ def create_dataloader(
     batch_size = _in_whole_groups(batch_size, ranks) if quad else batch_size
     if rank <= 0:
         _warn(prefix, rect, shuffle, image_weights)
-    if cache == "auto" and workers and not _workers_share_memory():
+    if cache == "auto" and _worker_count(batch_size, workers, rank) and not _workers_share_memory():
         cache = False
     dataset = LoadImagesAndLabels(
         path, imgsz, batch_size, augment, hyp, rect, image_weights, cache, single_cls, int(stride), pad,
