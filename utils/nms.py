@@ -71,9 +71,8 @@ def non_max_suppression(
         boxes = xywh2xyxy(candidates[:, :4])
         group = torch.zeros_like(kind) if agnostic else kind
         keep = _suppress(boxes, score, group, iou_thres, max_det=max_det, first=enough)
-        if (
-            len(keep) == max_det > 0 and keep.device.type == "cpu"
-        ):  # nothing to wait for; images of a batch are alike: the next needs about as many
+        # Images of a batch are alike: the next needs about as many. A GPU would have to be waited for.
+        if len(keep) == max_det > 0 and keep.device.type == "cpu":
             enough = min(max(enough, int(keep[-1]) + 1), LONGEST_START * max_det)
         found = [boxes[keep], score[keep, None], kind[keep, None].float(), candidates[keep, 5 + class_count :]]
         results.append(torch.cat(found, 1))
