@@ -176,13 +176,16 @@ def _set_activations(model: nn.Module, config: ModelConfig) -> None:
             module.act = activations.parse_activation(config.block_activation)
 
 
-def find_head(layers: nn.Sequential, name: str) -> Detect:
-    """The detection head, which must be the last layer.
+def find_head(layers: nn.Sequential, config: ModelConfig) -> Detect:
+    """The detection head, which must be the last layer, and the only one: what it gives no other layer can take.
 
     Raises:
         ConfigError: when it is not.
     """
     head = layers[-1] if len(layers) else None
     if not isinstance(head, Detect):
-        raise ConfigError(f"{name}: the last row must be Detect")
+        raise ConfigError(f"{config.name}: the last row must be Detect")
+    for layer, row in zip(layers[:-1], config.rows[:-1], strict=True):
+        if any(isinstance(module, Detect) for module in layer.modules()):
+            raise ConfigError(f"{row.where}: only the last row can be Detect")
     return head

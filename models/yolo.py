@@ -110,7 +110,7 @@ class DetectionModel(BaseModel):
         self.names = {index: str(index) for index in range(config.nc)}
         self.hyp: dict[str, Any] | None = None
         self.anchors_from = ""
-        head = find_head(self.model, name)
+        head = find_head(self.model, config)
         head.inplace = config.inplace
         head.stride.copy_(self._measure_strides(config))
         check_anchor_order(head)  # while they are in pixels: placeholders then tie, and stay as they are

@@ -111,6 +111,7 @@ def test_a_bad_row_is_named(row: object, expected: str, tmp_path: Path, monkeypa
         ({"activation": "nn.ReLU" + "(" * 5000}, "not of the form"),
         ({"ch": 0}, "ch must be"),
         ({"head": [[-1, 1, "Conv", [64, 1, 1]]]}, "last row must be Detect"),
+        ({"head": [[[-1], 1, "Detect", []], [[-1], 1, "Detect", ["nc", "anchors"]]]}, "head row 0.*only the last row"),
     ],
     ids=repr,
 )
