@@ -226,8 +226,7 @@ class LoadImagesAndLabels(Dataset):
             return
         if kind not in ("auto", "ram", "disk"):
             raise DatasetError(f"--cache {kind}: expected ram, disk or none")
-        longer = self.shapes.max(axis=1, keepdims=True)
-        sizes_hw = -(-self.shapes[:, ::-1] * self.img_size // longer)  # as _resized_hw
+        sizes_hw = np.stack(self._resized_hw(self.shapes.T[::-1]), axis=1)
         needed = 3 * sizes_hw.prod(axis=1)  # bytes of each image
         if kind in ("auto", "ram"):
             copies = local_world_size() if self._rank >= 0 else 1
@@ -257,9 +256,9 @@ class LoadImagesAndLabels(Dataset):
 
     # -- pixels ----------------------------------------------------------------------------------------------------
 
-    def _resized_hw(self, original_hw: Sequence[int]) -> tuple[int, int]:
-        """Height and width once the long side is the image size; each side rounded up, in whole numbers."""
-        longer = max(original_hw)
+    def _resized_hw(self, original_hw: Sequence[int] | np.ndarray) -> tuple:
+        """Height and width, or arrays of them, once the long side is the image size; whole numbers, rounded up."""
+        longer = np.maximum(*original_hw)
         height, width = (-(-side * self.img_size // longer) for side in original_hw)
         return height, width
 
